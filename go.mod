@@ -1,0 +1,37 @@
+module github.com/parley-meet/parley
+
+go 1.26.0
+
+toolchain go1.26.8
+
+require (
+	github.com/diskfs/go-diskfs v1.9.4 // GPT, and file systems to compare ours with in tests
+	github.com/gokrazy/gokrazy v0.0.0-20260418085648-c38c3134b8a7 // Boot, the first steps of PID 1
+	github.com/gokrazy/kernel.amd64 v0.0.0-20260705070735-de680abf072b // the kernel that is packed
+	github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae // DHCP messages
+	github.com/klauspost/compress v1.20.3 // deflate, three times as fast as the standard library
+	github.com/mdlayher/packet v1.1.2 // packet sockets for DHCP before there is an address
+	github.com/vishvananda/netlink v1.3.1 // addresses, routes and links
+	github.com/vmware/govmomi v0.53.0 // tests: the strict OVF reader of VMware tools
+	golang.org/x/crypto v0.58.0 // argon2id, and its BLAKE2b
+	golang.org/x/net v0.60.0 // BPF programs of packet sockets
+	golang.org/x/sync v0.24.0 // errgroup: tasks with one owner
+	golang.org/x/sys v0.49.0 // system calls
+	golang.org/x/term v0.47.0 // raw mode of terminals, progress bar
+	pgregory.net/rapid v1.3.0 // tests: state machines with shrinking
+)
+
+require (
+	github.com/elliotwutingfeng/asciiset v0.0.0-20260129054604-cfde2086bc57 // indirect
+	github.com/gokrazy/internal v0.0.0-20251208203110-3c1aa9087c82 // indirect
+	github.com/google/renameio/v2 v2.0.0 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	github.com/josharian/native v1.1.0 // indirect
+	github.com/kenshaw/evdev v0.1.0 // indirect
+	github.com/mdlayher/socket v0.4.1 // indirect
+	github.com/mdlayher/watchdog v0.0.0-20201005150459-8bdc4f41966b // indirect
+	github.com/pierrec/lz4/v4 v4.1.26 // indirect
+	github.com/spf13/pflag v1.0.5 // indirect
+	github.com/u-root/uio v0.0.0-20230220225925-ffce2a382923 // indirect
+	github.com/vishvananda/netns v0.0.5 // indirect
+)

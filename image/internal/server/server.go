@@ -1,0 +1,341 @@
+// Package server answers on PID 1's control socket (package control is the
+// contract).
+//
+// Limits: maxConns connections at once, of which one user has at most maxPerUser
+// so that one console cannot lock the other out; the request must arrive within
+// readLimit; each line of the answer must be taken within writeLimit; a request
+// is strict JSON of at most maxRequest bytes.
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/parley-meet/parley/image/config"
+	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/image/internal/ring"
+)
+
+const (
+	maxConns   = 32
+	maxPerUser = 16
+	maxRequest = 4 << 10
+	readLimit  = 5 * time.Second
+	writeLimit = 10 * time.Second
+)
+
+// System is what the socket's callers get at.
+type System interface {
+	Status() *control.Status
+	// Do carries out an operation other than status and logs. Errors are
+	// *control.Error, or the context's.
+	Do(ctx context.Context, req control.Request) error
+}
+
+// Caller is who asks.
+type Caller struct {
+	UID  uint32
+	PID  int32
+	Name string // of the service, "root", or "" for a stranger
+}
+
+// Server serves.
+type Server struct {
+	System   System
+	Ring     *ring.Ring
+	Services []config.Service
+	Log      *slog.Logger
+	Guard    func(func()) func() // wraps the top of a goroutine; nil: not
+
+	mu    sync.Mutex
+	conns map[uint32]int // by user
+	total int
+}
+
+// Listen makes the socket: root's, and the group's to use. Which of the group
+// may do what is decided for each caller.
+func Listen(path string, group int) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.Chown(path, 0, group), os.Chmod(path, 0o660)); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// Serve accepts until ctx ends, and returns when every answer has ended.
+func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		c, err := l.AcceptUnix()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			// Out of descriptors or memory: it passes, or the next try fails too.
+			s.Log.Error("control socket", "error", err)
+			select {
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		handle := func() { s.handle(ctx, c) }
+		if s.Guard != nil {
+			handle = s.Guard(handle)
+		}
+		wg.Go(handle)
+	}
+}
+
+func (s *Server) handle(ctx context.Context, c *net.UnixConn) {
+	defer c.Close()
+	who, err := s.caller(c)
+	if err != nil {
+		s.Log.Error("control socket", "error", err)
+		return
+	}
+	w := &answer{conn: c}
+	if !s.enter(who.UID) {
+		_ = w.fail(&control.Error{Code: control.CodeState, Message: "too many connections at once: try again"})
+		return
+	}
+	defer s.leave(who.UID)
+	if err := c.SetReadDeadline(time.Now().Add(readLimit)); err != nil {
+		return
+	}
+	line, err := bufio.NewReaderSize(io.LimitReader(c, maxRequest+1), maxRequest+1).ReadSlice('\n')
+	if err != nil && !(errors.Is(err, io.EOF) && len(line) > 0 && len(line) <= maxRequest) {
+		_ = w.fail(refuse(control.CodeInvalid, "request: want one line of at most %d bytes within %v", maxRequest, readLimit))
+		return
+	}
+	req, err := ParseRequest(line)
+	if err != nil {
+		_ = w.fail(refuse(control.CodeInvalid, "%v", err))
+		return
+	}
+	// A caller that hangs up ends what it waits for.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	_ = c.SetReadDeadline(time.Time{})
+	go func() {
+		_, _ = io.Copy(io.Discard, c)
+		cancel()
+	}()
+	if err := s.answer(ctx, w, who, req); err != nil {
+		var refusal *control.Error
+		if !errors.As(err, &refusal) {
+			refusal = refuse(control.CodeFailed, "%s: %v", req.Op, err)
+		}
+		_ = w.fail(refusal) // the caller is gone: nobody to tell
+	}
+}
+
+// answer carries out the request.
+func (s *Server) answer(ctx context.Context, w *answer, who Caller, req control.Request) error {
+	if err := s.allowed(who, req.Op); err != nil {
+		s.Log.Warn("control: denied", "op", req.Op, "caller", who.Name, "uid", who.UID, "pid", who.PID)
+		return err
+	}
+	switch req.Op {
+	case control.OpStatus:
+		return w.line(control.Response{Status: s.System.Status()})
+	case control.OpLogs:
+		return s.logs(ctx, w, req)
+	}
+	s.Log.Info("control", "op", req.Op, "service", req.Service, "repair", string(req.Repair), "role", req.Role, "caller", who.Name, "pid", who.PID)
+	if err := s.System.Do(ctx, req); err != nil {
+		s.Log.Warn("control", "op", req.Op, "service", req.Service, "error", err)
+		return err
+	}
+	return w.line(control.Response{Done: true})
+}
+
+func (s *Server) logs(ctx context.Context, w *answer, req control.Request) error {
+	if !req.Follow {
+		for _, l := range s.Ring.Lines(req.Service, req.Lines) {
+			if err := w.line(control.Response{Log: &l}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	past, f := s.Ring.Follow(req.Service, req.Lines)
+	defer f.Close()
+	for _, l := range past {
+		if err := w.line(control.Response{Log: &l}); err != nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case l := <-f.C:
+			if err := w.line(control.Response{Log: &l}); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// caller asks the kernel who is at the other end.
+func (s *Server) caller(c *net.UnixConn) (Caller, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return Caller{}, err
+	}
+	var cred *unix.Ucred
+	var err2 error
+	if err := raw.Control(func(fd uintptr) {
+		cred, err2 = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return Caller{}, err
+	}
+	if err2 != nil {
+		return Caller{}, fmt.Errorf("SO_PEERCRED: %w", err2)
+	}
+	who := Caller{UID: cred.Uid, PID: cred.Pid}
+	if cred.Uid == 0 {
+		who.Name = "root"
+	}
+	for i := range s.Services {
+		if s.Services[i].User.ID == cred.Uid {
+			who.Name = s.Services[i].Name
+		}
+	}
+	return who, nil
+}
+
+// allowed checks the caller's right in config.json. Root has every right: it
+// could take them anyway.
+func (s *Server) allowed(who Caller, op control.Op) error {
+	right := ""
+	for i := range s.Services {
+		if s.Services[i].User.ID == who.UID {
+			right = s.Services[i].Control
+		}
+	}
+	read := op == control.OpStatus || op == control.OpLogs
+	if who.UID == 0 || right == config.ControlOperate || right == config.ControlRead && read {
+		return nil
+	}
+	return refuse(control.CodeDenied, "%s: user %d has no right to it", op, who.UID)
+}
+
+func (s *Server) enter(uid uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.total >= maxConns || s.conns[uid] >= maxPerUser {
+		return false
+	}
+	if s.conns == nil {
+		s.conns = make(map[uint32]int)
+	}
+	s.total++
+	s.conns[uid]++
+	return true
+}
+
+func (s *Server) leave(uid uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.total--
+	if s.conns[uid]--; s.conns[uid] == 0 {
+		delete(s.conns, uid)
+	}
+}
+
+// maxLines bounds Request.Lines.
+const maxLines = 1 << 20
+
+// ParseRequest reads a request strictly, and checks that it has the fields that
+// its operation takes and no others.
+func ParseRequest(line []byte) (control.Request, error) {
+	dec := json.NewDecoder(bytes.NewReader(line))
+	dec.DisallowUnknownFields()
+	var r control.Request
+	if err := dec.Decode(&r); err != nil {
+		return control.Request{}, fmt.Errorf("request: %w", err)
+	}
+	if rest, _ := io.ReadAll(dec.Buffered()); strings.TrimSpace(string(rest)) != "" {
+		return control.Request{}, fmt.Errorf("request: more than one value")
+	}
+	var want control.Request
+	switch r.Op {
+	case control.OpStatus, control.OpReboot, control.OpPowerOff:
+	case control.OpLogs:
+		want.Service, want.Lines, want.Follow = r.Service, r.Lines, r.Follow
+		if r.Lines < 0 || r.Lines > maxLines {
+			return control.Request{}, fmt.Errorf("request: lines %d: want 0 to %d", r.Lines, maxLines)
+		}
+	case control.OpStart, control.OpStop, control.OpRestart:
+		if want.Service = r.Service; r.Service == "" {
+			return control.Request{}, fmt.Errorf("request: %s of which service?", r.Op)
+		}
+	case control.OpRepair:
+		if want.Repair = r.Repair; r.Repair == "" {
+			return control.Request{}, fmt.Errorf("request: repair by which step?")
+		}
+	case control.OpRole:
+		if want.Role = r.Role; r.Role == "" {
+			return control.Request{}, fmt.Errorf("request: which role?")
+		}
+	default:
+		return control.Request{}, fmt.Errorf("request: unknown operation %.40q", r.Op)
+	}
+	if want.Op = r.Op; want != r {
+		return control.Request{}, fmt.Errorf("request: %s has fields that it does not take", r.Op)
+	}
+	return r, nil
+}
+
+func refuse(code control.Code, format string, args ...any) *control.Error {
+	return &control.Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// answer writes the lines of one answer.
+type answer struct {
+	conn *net.UnixConn
+}
+
+func (a *answer) line(r control.Response) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if len(b) >= control.MaxLine {
+		return refuse(control.CodeFailed, "the answer has %d bytes, at most %d fit", len(b), control.MaxLine)
+	}
+	// A caller that does not read must not keep a goroutine for ever.
+	if err := a.conn.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
+		return err
+	}
+	_, err = a.conn.Write(append(b, '\n'))
+	return err
+}
+
+func (a *answer) fail(e *control.Error) error { return a.line(control.Response{Error: e}) }

@@ -1,0 +1,44 @@
+package layout
+
+// Paths of the running appliance. In the root file system:
+const (
+	InitPath    = "/init"        // PID 1
+	LaunchPath  = "/sbin/launch" // drops privileges, then becomes a service
+	ServiceDir  = "/services"    // one binary for each package in config.json
+	ConfigPath  = "/etc/parley/config.json"
+	VersionPath = "/etc/parley/version" // the one place the version stands in
+	FontPath    = "/etc/parley/console.psf"
+)
+
+// In RAM, made by PID 1 at boot:
+const (
+	RunDir        = "/run/parley"         // root, 0755
+	ControlSocket = RunDir + "/init.sock" // PID 1's control socket
+	// RunDir/NAME is each service's own folder: its user's, 0750, group console.
+)
+
+// On /perm, in the order PID 1 makes them:
+const (
+	PermMount  = "/perm"
+	PermDir    = PermMount + "/parley" // root, 0755
+	PermLogDir = PermDir + "/log"      // root, 0700: log ring, panic reports
+	// PermDir/NAME is each service's own folder: its user's, 0750, group console.
+	AppliancePath = PermDir + "/appliance.json"
+)
+
+// LivenessEnv names the environment variable that holds the number of the file
+// descriptor a service is supervised over (package liveness).
+const LivenessEnv = "PARLEY_LIVENESS_FD"
+
+// ConsoleGroup is the group that both consoles share: the group of
+// CredentialDir and of every service's folder in RunDir, so that a console can
+// ask a service and no other service can.
+const ConsoleGroup = 110
+
+// Folders of both consoles (root:ConsoleGroup, 02770): the administrator's
+// password hash is kept in CredentialDir; until one is set, that of the
+// generated password is in CredentialRunDir, in RAM alone.
+const (
+	CredentialDir    = PermDir + "/console"
+	CredentialRunDir = RunDir + "/console"
+)

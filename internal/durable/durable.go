@@ -1,0 +1,90 @@
+// Package durable replaces small files so that after a power cut either the old
+// or the new content is there, whole: temporary file, fsync, rename, fsync of
+// the directory.
+//
+// It is for state of a few KiB with one writer process. Two writers at once
+// leave one of the two contents.
+package durable
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// step is called before each system call of WriteFile; tests make it fail.
+var step = func(name string) error { return nil }
+
+// WriteFile replaces path's content and gives the file exactly mode, whatever
+// the umask. On an error the old content is still there, unless only the last
+// step, the directory's fsync, went wrong: then the new one is, but may be lost
+// by a power cut.
+func WriteFile(path string, data []byte, mode os.FileMode) (err error) {
+	dir := filepath.Dir(path)
+	if err := step("create"); err != nil {
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	// The name is fixed: what an interrupted write left is overwritten.
+	tmp := filepath.Join(dir, "."+filepath.Base(path)+".tmp")
+	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(tmp)
+			err = fmt.Errorf("replace %s: %w", path, err)
+		}
+	}()
+	for _, s := range []struct {
+		name string
+		do   func() error
+	}{
+		{"chmod", func() error { return f.Chmod(mode) }},
+		{"write", func() error { _, err := f.Write(data); return err }},
+		{"fsync", f.Sync},
+		{"close", f.Close},
+		{"rename", func() error { return os.Rename(tmp, path) }},
+	} {
+		if err := step(s.name); err != nil {
+			return err
+		}
+		if err := s.do(); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Remove deletes path durably. A file that is not there is no error.
+func Remove(path string) error {
+	if err := os.Remove(path); err != nil {
+		if os.IsNotExist(err) {
+			return nil
+		}
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	if err := step("fsync directory"); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("fsync %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package durable
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestWriteFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.json")
+	for _, want := range []string{"one", "two, which is longer", ""} {
+		if err := WriteFile(path, []byte(want), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil || string(got) != want {
+			t.Fatalf("read %q, %v; want %q", got, err, want)
+		}
+		fi, err := os.Stat(path)
+		if err != nil || fi.Mode() != 0o640 {
+			t.Fatalf("mode %v, %v; want 0640", fi.Mode(), err)
+		}
+	}
+}
+
+// Each step that fails leaves whole content: the old one, or after the rename
+// the new one, and no temporary file.
+func TestWriteFileFailures(t *testing.T) {
+	fault := errors.New("fault")
+	defer func() { step = func(string) error { return nil } }()
+	for _, failing := range []string{"create", "chmod", "write", "fsync", "close", "rename", "fsync directory"} {
+		t.Run(failing, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "state")
+			step = func(string) error { return nil }
+			if err := WriteFile(path, []byte("old"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			step = func(name string) error {
+				if name == failing {
+					return fault
+				}
+				return nil
+			}
+			if err := WriteFile(path, []byte("new"), 0o600); !errors.Is(err, fault) {
+				t.Fatalf("error %v, want the fault", err)
+			}
+			want := "old"
+			if failing == "fsync directory" {
+				want = "new"
+			}
+			if got, _ := os.ReadFile(path); string(got) != want {
+				t.Errorf("content %q, want %q", got, want)
+			}
+			names, _ := os.ReadDir(dir)
+			if len(names) != 1 {
+				t.Errorf("%d files left, want 1", len(names))
+			}
+		})
+	}
+}
+
+func TestWriteFileAfterInterruptedWrite(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state")
+	if err := os.WriteFile(filepath.Join(dir, ".state.tmp"), []byte("half"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(path, []byte("whole"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRemove(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	if err := Remove(path); err != nil {
+		t.Fatalf("missing file: %v", err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("stat: %v, want that it is gone", err)
+	}
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/image/layout"
+	"github.com/parley-meet/parley/image/liveness"
+	"github.com/parley-meet/parley/services/internal/certificate"
+	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/nic"
+	"github.com/parley-meet/parley/services/internal/terminal"
+)
+
+// runSerial serves the terminals until ctx ends. listen is where the other
+// process serves the web.
+func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, terminals []string, listen string) error {
+	_, p, err := net.SplitHostPort(listen)
+	if err != nil {
+		return fmt.Errorf("-listen %q: %w", listen, err)
+	}
+	port, err := strconv.ParseUint(p, 10, 16)
+	if err != nil {
+		return fmt.Errorf("-listen %q: port: %w", listen, err)
+	}
+	keeper := credential.NewKeeper(credential.NewStore(), credential.NewHasher(4), rand.Reader)
+	c := terminal.New(terminal.Config{
+		Appliance:   &control.Client{Path: layout.ControlSocket},
+		Keeper:      keeper,
+		Interfaces:  nic.List,
+		Fingerprint: certificate.ReadFingerprint,
+		Settings:    terminal.SettingsPath,
+		WebPort:     int(port),
+		Log:         log,
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	for _, name := range terminals {
+		g.Go(func() error { return c.Serve(ctx, name, terminal.Open) })
+	}
+	detail, err := c.Check()
+	if err != nil {
+		return err
+	}
+	if err := line.Ready(detail); err != nil {
+		return err
+	}
+	g.Go(func() error { return c.Poll(ctx) })
+	g.Go(func() error { return line.Run(ctx, c.Check) })
+	return g.Wait()
+}

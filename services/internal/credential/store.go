@@ -1,0 +1,180 @@
+package credential
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/parley-meet/parley/image/layout"
+	"github.com/parley-meet/parley/internal/durable"
+)
+
+// User is the administrator's name.
+const User = "admin"
+
+const (
+	fileVersion = 1
+	maxFile     = 4096 // bytes
+	hashName    = "admin.json"
+)
+
+// file is what admin.json holds.
+type file struct {
+	Version int       `json:"version"`
+	User    string    `json:"user"`
+	Hash    string    `json:"hash"`
+	Set     time.Time `json:"set"`
+}
+
+// parseFile reads an admin.json.
+func parseFile(b []byte) (Hash, error) {
+	if len(b) > maxFile {
+		return Hash{}, fmt.Errorf("%d bytes, want at most %d", len(b), maxFile)
+	}
+	// The version first: another version may have other fields.
+	var v struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return Hash{}, err
+	}
+	if v.Version != fileVersion {
+		return Hash{}, fmt.Errorf("version %d, want %d: another version of Parley wrote it", v.Version, fileVersion)
+	}
+	var f file
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		return Hash{}, err
+	}
+	if f.User != User {
+		return Hash{}, fmt.Errorf("user %.32q, want %q", f.User, User)
+	}
+	return ParseHash(f.Hash)
+}
+
+func encodeFile(h Hash, now time.Time) []byte {
+	b, err := json.MarshalIndent(file{Version: fileVersion, User: User, Hash: h.String(), Set: now.UTC().Truncate(time.Second)}, "", "  ")
+	if err != nil {
+		panic(err) // strings and a time always encode
+	}
+	return append(b, '\n')
+}
+
+// Credential is the password in force.
+type Credential struct {
+	Hash      Hash
+	Generated bool // not yet set by an administrator
+}
+
+// Same reports whether both are the same credential: a login made with one is
+// not good for another.
+func (c Credential) Same(o Credential) bool { return c.Hash.String() == o.Hash.String() }
+
+// ErrNone means that there is no credential yet: the serial console has not
+// finished making one.
+var ErrNone = errors.New("no password yet: the appliance is still starting")
+
+// DamagedError means that an administrator's password was set but its file
+// cannot be used. Nobody may then log in over the network; the terminals offer
+// the generated password to set a new one.
+type DamagedError struct {
+	Path string
+	Err  error
+}
+
+func (e *DamagedError) Error() string { return fmt.Sprintf("password file %s: %v", e.Path, e.Err) }
+
+// Unwrap returns the reason.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// Store reads and writes the two hash files.
+type Store struct {
+	Dir    string // of the password that was set, on /perm
+	RunDir string // of the generated one, in RAM
+
+	mu    sync.Mutex
+	cache map[string]cached
+}
+
+type cached struct {
+	info os.FileInfo
+	hash Hash
+	err  error
+}
+
+// NewStore returns the appliance's store.
+func NewStore() *Store {
+	return &Store{Dir: layout.CredentialDir, RunDir: layout.CredentialRunDir}
+}
+
+// Current returns the credential in force, ErrNone, or a *DamagedError. A file
+// that has not changed is not read again.
+func (s *Store) Current() (Credential, error) {
+	path := filepath.Join(s.Dir, hashName)
+	h, err := s.read(path)
+	switch {
+	case err == nil:
+		return Credential{Hash: h}, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return s.Generated()
+	}
+	return Credential{}, &DamagedError{Path: path, Err: err}
+}
+
+// Generated returns the credential of the generated password, or ErrNone. It
+// counts only while none is set; the terminals also take it when the one that
+// was set is damaged.
+func (s *Store) Generated() (Credential, error) {
+	h, err := s.read(filepath.Join(s.RunDir, hashName))
+	if err != nil {
+		return Credential{}, ErrNone
+	}
+	return Credential{Hash: h, Generated: true}, nil
+}
+
+func (s *Store) read(path string) (Hash, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Hash{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c, ok := s.cache[path]; ok && os.SameFile(c.info, info) && c.info.ModTime().Equal(info.ModTime()) && c.info.Size() == info.Size() {
+		return c.hash, c.err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return Hash{}, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return Hash{}, err
+	}
+	h, err := parseFile(b)
+	if s.cache == nil {
+		s.cache = map[string]cached{}
+	}
+	s.cache[path] = cached{info, h, err}
+	return h, err
+}
+
+// Set keeps the hash of a password that an administrator chose; it is in force
+// from then on. A damaged file is kept beside it.
+func (s *Store) Set(h Hash, now time.Time) error {
+	path := filepath.Join(s.Dir, hashName)
+	if _, err := s.read(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(path, path+".damaged"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return durable.WriteFile(path, encodeFile(h, now), 0o640)
+}

@@ -1,0 +1,24 @@
+// Package dhcp is a DHCP client for one Ethernet interface (RFC 2131): Machine
+// is its state machine, pure (time and randomness come in as arguments), and
+// Client is the loop that joins a Machine to sockets and to the host.
+//
+//	          carrier               offer              ACK
+//	Down ──────────────▶ Selecting ───────▶ Requesting ─────▶ Probing
+//	 ▲ │ lease known        ▲  ▲                │ NAK          │ │
+//	 │ ▼                    │  └────────────────┘     conflict │ │ free
+//	 │ Rebooting ───────────┤ NAK                              ▼ ▼
+//	 │     │ ACK            │◀──────────────────────── Pausing   Bound
+//	 │     └──────▶ Probing or Bound                              │ T1
+//	 │                      │              T2                     ▼
+//	 └─ no carrier, from    └── Rebinding ◀────────────────── Renewing
+//	    every state     NAK or end │ ACK              ACK or NAK │
+//	                               └───▶ Bound ◀────────────────┘
+//
+// Without an answer, Rebooting takes a lease that has not ended yet up again,
+// and goes on in Rebinding.
+//
+// Limits: IPv4 on Ethernet; no option overload (RFC 2132, 9.3), no RELEASE (an
+// appliance that restarts wants its address back), no authentication. An
+// address is probed before it is used (RFC 5227, 2.1); it is not defended later
+// (2.4).
+package dhcp

@@ -1,0 +1,63 @@
+package look
+
+import (
+	"testing"
+	"testing/fstest"
+	"time"
+)
+
+func load(t *testing.T) Dictionary {
+	t.Helper()
+	d, err := LoadDictionary(fstest.MapFS{
+		"en.json": {Data: []byte(`{"greet": "Hello, %s"}`)},
+		"ru.json": {Data: []byte(`{"greet": "Привет, %s"}`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestSharedWordsAreComplete(t *testing.T) {
+	for _, f := range load(t).Faults() {
+		t.Error(f)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	d := Dictionary{
+		English: {English, map[string]string{"a": "x", "b": "%d of %s", "c": "y"}},
+		Russian: {Russian, map[string]string{"a": " ", "b": "%s", "d": "z"}},
+	}
+	if got := d.Faults(); len(got) != 4 {
+		t.Errorf("%d faults: %q, want 4", len(got), got)
+	}
+}
+
+func TestFormats(t *testing.T) {
+	d := load(t)
+	en, ru := d[English], d[Russian]
+	for _, test := range []struct{ got, want string }{
+		{en.T("greet", "admin"), "Hello, admin"},
+		{ru.T("greet", "admin"), "Привет, admin"},
+		{en.T("no such key"), "no such key"},
+		{en.Duration(-time.Second), "0 s"},
+		{en.Duration(59 * time.Second), "59 s"},
+		{en.Duration(61 * time.Second), "1 min"},
+		{en.Duration(3*time.Hour + 12*time.Minute), "3 h 12 min"},
+		{ru.Duration(50 * time.Hour), "2 д 2 ч"},
+		{ru.Seconds(420 * time.Millisecond), "0,42 с"},
+		{en.Bytes(0), "0 B"},
+		{en.Bytes(1023), "1023 B"},
+		{en.Bytes(1536), "1.5 KiB"},
+		{ru.Bytes(1536 << 20), "1,5 ГиБ"},
+		{en.Bytes(200 << 30), "200 GiB"},
+		{ru.State("ready"), "работает"},
+		{ru.Title("zone controller"), "контроллер зоны"},
+		{ru.Title("something new"), "something new"},
+	} {
+		if test.got != test.want {
+			t.Errorf("%q, want %q", test.got, test.want)
+		}
+	}
+}

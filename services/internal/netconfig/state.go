@@ -1,0 +1,97 @@
+package netconfig
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// StateVersion is the version of the state file that this package knows.
+const StateVersion = 1
+
+// MaxStateSize is the largest state file in bytes that is read.
+const MaxStateSize = 64 << 10
+
+// ModeDHCP says that a server gives the address.
+const ModeDHCP = "dhcp"
+
+// Link is what the interface is like.
+type Link string
+
+// States of a link.
+const (
+	LinkMissing   Link = "missing"    // no such interface
+	LinkNoCarrier Link = "no carrier" // cable pulled, or not yet negotiated
+	LinkUp        Link = "up"
+)
+
+// State is what the network service publishes of one interface: what is in
+// force, not what is wished.
+type State struct {
+	Version         int            `json:"version"`
+	Interface       string         `json:"interface"`
+	HardwareAddress string         `json:"hardwareAddress,omitempty"`
+	Link            Link           `json:"link"`
+	Mode            string         `json:"mode"`
+	MTU             int            `json:"mtu,omitempty"`     // bytes, in force
+	LinkMTU         int            `json:"linkMTU,omitempty"` // bytes, without DHCP's
+	Addresses       []netip.Prefix `json:"addresses"`
+	Gateway         netip.Addr     `json:"gateway,omitzero"`
+	Routes          []Route        `json:"routes,omitempty"`
+	DNS             []netip.Addr   `json:"dns,omitempty"`
+	Search          []string       `json:"search,omitempty"`
+	NTP             []netip.Addr   `json:"ntp,omitempty"`
+	Hostname        string         `json:"hostname,omitempty"` // that the server proposes
+	Lease           *Lease         `json:"lease,omitempty"`
+	Problem         string         `json:"problem,omitempty"` // why a configuration is not in force
+}
+
+// Lease is the times of a DHCP lease, all UTC; zero times are never.
+type Lease struct {
+	Server   netip.Addr `json:"server"`
+	Acquired time.Time  `json:"acquired"`
+	Renew    time.Time  `json:"renew,omitzero"`
+	Rebind   time.Time  `json:"rebind,omitzero"`
+	Expires  time.Time  `json:"expires,omitzero"`
+}
+
+// Encode returns the state file.
+func (s State) Encode() ([]byte, error) {
+	s.Version = StateVersion
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return append(b, '\n'), nil
+}
+
+// DecodeState reads a state file. An unknown version or field is an error.
+func DecodeState(b []byte) (State, error) {
+	var s State
+	if err := DecodeVersion(b, StateVersion, MaxStateSize, &s); err != nil {
+		return State{}, fmt.Errorf("network state: %w", err)
+	}
+	return s, nil
+}
+
+// DecodeVersion decodes the JSON object b of at most limit bytes, whose field
+// version must be want, into v. An unknown field is an error.
+func DecodeVersion(b []byte, want, limit int, v any) error {
+	if len(b) > limit {
+		return fmt.Errorf("%d bytes, want at most %d", len(b), limit)
+	}
+	var head struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(b, &head); err != nil {
+		return err
+	}
+	if head.Version != want {
+		return fmt.Errorf("version %d, want %d", head.Version, want)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}

@@ -1,0 +1,168 @@
+package terminal
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/nic"
+)
+
+// bannerEvery is the shortest time between two banners that nobody asked for.
+const bannerEvery = 2 * time.Second
+
+// Emphasis, where the terminal knows it (ECMA-48 8.3.117).
+const (
+	bold  = "\x1b[1m"
+	alarm = "\x1b[1;31m"
+	plain = "\x1b[m"
+	// wipe clears a screen and what can be scrolled back to.
+	wipe = "\x1b[H\x1b[2J\x1b[3J"
+)
+
+// labelWidth is the column where the banner's values begin.
+const labelWidth = 18
+
+// showBanner prints the banner.
+func (s *session) showBanner() {
+	s.shown = s.banner()
+	s.shownAt = time.Now()
+	if s.dev.Screen() {
+		s.printf("%s", wipe)
+	}
+	s.printf("\n%s\n", s.shown)
+}
+
+// bannerNews prints the banner again when what it says has changed for good:
+// while services start, it changes more than once a second.
+func (s *session) bannerNews() bool {
+	b := s.banner()
+	last := s.candidate
+	s.candidate = b
+	if b == s.shown || b != last || time.Since(s.shownAt) < bannerEvery {
+		return false
+	}
+	s.ed.Hide()
+	s.showBanner()
+	return true
+}
+
+func (s *session) banner() string {
+	width, _ := s.size()
+	return banner(s.words(), s.c.snapshot(), s.host(), s.c.cfg.WebPort, width-1)
+}
+
+// banner is what stands above the login prompt. It holds nothing that changes
+// with the time alone.
+func banner(w *look.Words, now snapshot, host string, port, width int) string {
+	var b strings.Builder
+	line := func(key, value string) {
+		fmt.Fprintf(&b, "%s%s\n", pad(w.T(key), labelWidth), hang(value, width, labelWidth))
+	}
+	st := now.status
+	version := ""
+	if st != nil {
+		version = " " + clean(st.Version, 40)
+	}
+	fmt.Fprintf(&b, "%sParley%s%s · %s\n", bold, version, plain, host)
+	addrs := nic.Reachable(now.interfaces)
+	if len(addrs) == 0 {
+		line("banner.address", w.T("banner.no-address"))
+	} else {
+		var texts, urls []string
+		for _, a := range addrs[:min(len(addrs), 4)] {
+			texts = append(texts, a.String())
+		}
+		urls = append(urls, consoleURL(addrs[0], port))
+		line("banner.address", strings.Join(texts, ", "))
+		line("banner.console", strings.Join(urls, " "))
+	}
+	if f := strings.Split(now.fingerprint, ":"); len(f) == 32 {
+		line("banner.certificate", clean(strings.Join(f[:16], ":"), 60))
+		line("", clean(strings.Join(f[16:], ":"), 60))
+	}
+	if st != nil {
+		for _, v := range st.Services {
+			if v.Name == "zctrl" || v.Name == "mmr" {
+				line(v.Name, fmt.Sprintf("%s: %s", w.Title(clean(v.Title, 40)), serviceState(w, v)))
+			}
+		}
+		if st.BootTime > 0 {
+			line("banner.boot", w.Seconds(st.BootTime))
+		} else {
+			line("banner.boot", w.T("banner.starting"))
+		}
+	}
+	for _, text := range warnings(w, now) {
+		fmt.Fprintf(&b, "%s%s%s\n", alarm, hang("! "+text, width, 2), plain)
+	}
+	if now.password != "" {
+		fmt.Fprintf(&b, "\n%s %s\n", w.T("banner.password"), now.password)
+	}
+	return b.String()
+}
+
+func consoleURL(a netip.Addr, port int) string {
+	return "https://" + netip.AddrPortFrom(a.WithZone(""), uint16(port)).String()
+}
+
+// serviceState is a service's state with its own words.
+func serviceState(w *look.Words, v control.Service) string {
+	text := w.State(v.State)
+	if v.CrashLoop {
+		text += ", " + w.T("crash-loop")
+	}
+	if v.Detail != "" && v.State != control.StateStopped {
+		text += " (" + clean(w.Or("detail.", v.Detail), 160) + ")"
+	}
+	return text
+}
+
+// warnings are what an operator must know before anything else.
+func warnings(w *look.Words, now snapshot) []string {
+	var out []string
+	if now.status == nil && now.err != nil {
+		return []string{w.T("warn.init", clean(now.err.Error(), 120))}
+	}
+	st := now.status
+	if st == nil {
+		return nil
+	}
+	if st.Degraded() {
+		switch st.Perm.State {
+		case control.PermReadOnly:
+			out = append(out, w.T("warn.read-only"))
+		default:
+			out = append(out, w.T("warn.missing"))
+		}
+		if st.Perm.Message != "" {
+			out = append(out, clean(st.Perm.Message, 240))
+		}
+	}
+	if st.LastBoot != "" {
+		out = append(out, w.T("warn.last-boot", clean(st.LastBoot, 160)))
+	}
+	if now.damaged != nil {
+		out = append(out, w.T("warn.damaged", clean(now.damaged.Error(), 160)))
+	}
+	return out
+}
+
+// since is how long ago t was, or a dash for never.
+func since(w *look.Words, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return w.Duration(time.Since(t))
+}
+
+func number(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(n)
+}

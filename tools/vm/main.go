@@ -1,0 +1,57 @@
+// Vm boots a disk image in QEMU with the serial line on the terminal and the
+// web console on a port of this machine: what `make run` does last.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/parley-meet/parley/image/qemutest"
+)
+
+func main() {
+	var o qemutest.Options
+	flag.StringVar(&o.Disk, "disk", "dist/parley.raw", "raw disk image; it is not changed")
+	flag.IntVar(&o.MemoryMiB, "memory", 1024, "memory in MiB")
+	flag.BoolVar(&o.UEFI, "uefi", false, "boot by UEFI (OVMF) instead of BIOS")
+	flag.StringVar(&o.Bus, "bus", "ahci", "disk: ahci, virtio, nvme or virtio-scsi")
+	flag.StringVar(&o.NIC, "nic", "e1000", "network card: e1000, e1000e or virtio-net-pci")
+	port := flag.Int("port", qemutest.ConsolePort, "port of 127.0.0.1 for the web console")
+	flag.Parse()
+	if err := run(o, *port); err != nil {
+		fmt.Fprintln(os.Stderr, "vm:", err)
+		os.Exit(1)
+	}
+}
+
+func run(o qemutest.Options, port int) error {
+	o.Snapshot = true
+	dir, err := os.MkdirTemp("", "parley-vm-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	o.Dir = dir
+	args, err := o.Arguments(port)
+	if err != nil {
+		return err
+	}
+	// Ctrl-C belongs to the appliance's line; Ctrl-A X ends QEMU.
+	args = append(args, "-chardev", "stdio,id=serial0,mux=on,signal=off", "-serial", "chardev:serial0", "-mon", "chardev=serial0")
+	fmt.Printf(`
+  Web console     https://127.0.0.1:%d/   (the certificate is the appliance's own)
+  Serial console  this terminal; user admin, the password stands above the login prompt
+  To leave        Ctrl-A, then X          (nothing is kept)
+
+`, port)
+	cmd := exec.Command("qemu-system-x86_64", args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err = cmd.Run()
+	if errors.Is(err, exec.ErrNotFound) {
+		return fmt.Errorf("%w (Debian: apt install qemu-system-x86)", err)
+	}
+	return err
+}
