@@ -9,12 +9,14 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/parley-meet/parley/image/config"
 	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/image/internal/drill"
 	"github.com/parley-meet/parley/image/internal/font"
 	"github.com/parley-meet/parley/image/internal/kernel"
 	"github.com/parley-meet/parley/image/internal/lastboot"
@@ -80,7 +82,7 @@ func (m *machine) run() {
 		})
 	}
 	m.handleSignals()
-	m.drill()
+	m.drill(ctx)
 
 	// One virtual CPU is common, and what comes now would only take it from the
 	// services' start.
@@ -161,16 +163,33 @@ func (m *machine) shout() {
 	}
 }
 
-// drill panics when the kernel's command line says so.
-func (m *machine) drill() {
-	after, err := m.cmdline.Fault()
+// drill breaks what the kernel's command line asks for.
+func (m *machine) drill(ctx context.Context) {
+	d, err := drill.Parse(m.cmdline.Get(drill.Key))
 	if err != nil {
 		m.log.Error("drill", "error", err)
 	}
-	if after > 0 {
-		m.log.Warn("a recovery drill was asked for", kernel.FaultKey, after)
-		time.AfterFunc(after, m.guard(func() { panic("recovery drill: " + kernel.FaultKey + " on the kernel's command line") }))
+	if d == nil {
+		return
 	}
+	m.log.Warn("a recovery drill was asked for", drill.Key, m.cmdline.Get(drill.Key))
+	time.AfterFunc(d.After, m.guard(func() {
+		switch d.Kind {
+		case drill.Panic:
+			panic("recovery drill: " + drill.Key + " on the kernel's command line")
+		case drill.Hang:
+			drill.Stall()
+		default:
+			say := func(line string) {
+				m.log.Warn("drill: " + line)
+				m.console.Print("parley: drill: " + line)
+			}
+			err := d.Run(ctx, drill.Target{Status: m.supervisor.Status, Signal: syscall.Kill, Say: say})
+			if err != nil {
+				say("failed: " + err.Error())
+			}
+		}
+	}))
 }
 
 func (m *machine) loadFont() {

@@ -3,10 +3,8 @@
 package kernel
 
 import (
-	"fmt"
 	"os"
 	"strings"
-	"time"
 )
 
 // Cmdline is the kernel's command line.
@@ -27,23 +25,4 @@ func (c Cmdline) Get(key string) string {
 		}
 	}
 	return v
-}
-
-// FaultKey is the parameter of a recovery drill: parley.fault=panic-after:10s
-// makes PID 1 panic that long after its start. It can only be set by whoever
-// holds the virtual machine's disk or boot menu.
-const FaultKey = "parley.fault"
-
-// Fault returns after what time PID 1 shall panic; 0: not at all.
-func (c Cmdline) Fault() (time.Duration, error) {
-	v := c.Get(FaultKey)
-	if v == "" {
-		return 0, nil
-	}
-	after, ok := strings.CutPrefix(v, "panic-after:")
-	d, err := time.ParseDuration(after)
-	if !ok || err != nil || d <= 0 || d > time.Hour {
-		return 0, fmt.Errorf("%s=%q: want panic-after: and a time up to 1h", FaultKey, v)
-	}
-	return d, nil
 }
