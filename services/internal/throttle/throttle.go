@@ -16,18 +16,18 @@ import (
 const MaxDelay = time.Minute
 
 // free is how many failures in a row cost nothing: people mistype.
-const free = 3
+const free = 2
 
-// Delay returns how long to wait after the nth failure in a row: nothing up to
-// the third, then 1 s, 2 s, 4 s … up to MaxDelay.
+// Delay returns how long to wait after the nth failure in a row: nothing after
+// the first two, then 1 s, 2 s, 4 s … up to MaxDelay.
 func Delay(failures int) time.Duration {
-	if failures < free {
+	if failures <= free {
 		return 0
 	}
 	if failures-free > 10 {
 		return MaxDelay
 	}
-	return min(time.Second<<(failures-free), MaxDelay)
+	return min(time.Second<<(failures-free-1), MaxDelay)
 }
 
 // forget is how long after its last failure a caller starts afresh.
@@ -61,8 +61,16 @@ func (t *Table) Wait(key string, now time.Time) time.Duration {
 	if e == nil {
 		return 0
 	}
-	// A clock that was set back must not make the wait longer.
-	return max(0, min(e.until.Sub(now), MaxDelay))
+	e.rebase(now)
+	return max(0, e.until.Sub(now))
+}
+
+// rebase takes a clock that was set back for granted: the last failure was now,
+// or the caller would wait until the clock is where it was.
+func (e *entry) rebase(now time.Time) {
+	if now.Before(e.last) {
+		e.last, e.until = now, now.Add(Delay(e.failures))
+	}
 }
 
 // Fail counts a failure. It is called before the password is checked, so that
@@ -102,6 +110,7 @@ func (t *Table) Len() int {
 func (t *Table) dropLocked(now time.Time) {
 	oldest := ""
 	for k, e := range t.entries {
+		e.rebase(now)
 		if now.Sub(e.last) > forget {
 			delete(t.entries, k)
 		} else if oldest == "" || e.last.Before(t.entries[oldest].last) {
@@ -119,22 +128,21 @@ type Bucket struct {
 	Every time.Duration // one more token
 
 	mu    sync.Mutex
-	used  float64 // tokens taken and not grown back
-	since time.Time
+	used  time.Duration // until what was taken has grown back
+	since time.Time     // of used
 }
 
 // Take takes a token, or returns how long until there is one.
 func (b *Bucket) Take(now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if d := now.Sub(b.since); d > 0 && b.used > 0 {
-		b.used = max(0, b.used-float64(d)/float64(b.Every))
-	}
+	// A clock that was set back gives nothing and takes nothing.
+	b.used -= min(b.used, max(0, now.Sub(b.since)))
 	b.since = now
-	if over := b.used + 1 - float64(b.Size); over > 0 {
-		return time.Duration(over * float64(b.Every))
+	if wait := b.used + b.Every - time.Duration(b.Size)*b.Every; wait > 0 {
+		return wait
 	}
-	b.used++
+	b.used += b.Every
 	return 0
 }
 
@@ -142,7 +150,7 @@ func (b *Bucket) Take(now time.Time) time.Duration {
 func (b *Bucket) Return() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used = max(0, b.used-1)
+	b.used = max(0, b.used-b.Every)
 }
 
 // Network returns what addresses are counted by: the /24 of an IPv4 address,
@@ -154,7 +162,7 @@ func Network(a netip.Addr) string {
 		bits = 24
 	}
 	p, err := a.Prefix(bits)
-	if err != nil {
+	if err != nil || !p.IsValid() {
 		return "unknown"
 	}
 	return p.String()
