@@ -15,6 +15,18 @@ import (
 // step is called before each system call of WriteFile; tests make it fail.
 var step = func(name string) error { return nil }
 
+// Steps are the names that a function given to Fault sees, in their order.
+var Steps = []string{"create", "chmod", "write", "fsync", "close", "rename", "fsync directory"}
+
+// Fault is for tests of the packages that keep state here, and no program calls
+// it: f is asked before each step of every write, and its error is the step's.
+// The returned function ends that. Tests that use it must not run in parallel.
+func Fault(f func(step string) error) (end func()) {
+	before := step
+	step = f
+	return func() { step = before }
+}
+
 // WriteFile replaces path's content and gives the file exactly mode, whatever
 // the umask. On an error the old content is still there, unless only the last
 // step, the directory's fsync, went wrong: then the new one is, but may be lost

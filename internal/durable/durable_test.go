@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -28,21 +29,27 @@ func TestWriteFile(t *testing.T) {
 // the new one, and no temporary file.
 func TestWriteFileFailures(t *testing.T) {
 	fault := errors.New("fault")
-	defer func() { step = func(string) error { return nil } }()
-	for _, failing := range []string{"create", "chmod", "write", "fsync", "close", "rename", "fsync directory"} {
+	var seen []string
+	end := Fault(func(name string) error { seen = append(seen, name); return nil })
+	if err := WriteFile(filepath.Join(t.TempDir(), "state"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if end(); !slices.Equal(seen, Steps) {
+		t.Errorf("steps %q, want %q", seen, Steps)
+	}
+	for _, failing := range Steps {
 		t.Run(failing, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "state")
-			step = func(string) error { return nil }
 			if err := WriteFile(path, []byte("old"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			step = func(name string) error {
+			defer Fault(func(name string) error {
 				if name == failing {
 					return fault
 				}
 				return nil
-			}
+			})()
 			if err := WriteFile(path, []byte("new"), 0o600); !errors.Is(err, fault) {
 				t.Fatalf("error %v, want the fault", err)
 			}
