@@ -177,7 +177,7 @@ func (s *Supervisor) command(ctx context.Context, name string, k kind) error {
 	stopping := s.stopping
 	s.mu.Unlock()
 	if stopping && k != cmdShutdown {
-		return &control.Error{Code: control.CodeState, Message: "the appliance is shutting down"}
+		return errShutdown
 	}
 	c := command{kind: k, done: make(chan error, 1)}
 	select {
@@ -193,18 +193,27 @@ func (s *Supervisor) command(ctx context.Context, name string, k kind) error {
 	}
 }
 
+// errShutdown refuses what would start a service again.
+var errShutdown = &control.Error{Code: control.CodeState, Message: "the appliance is shutting down"}
+
+// goneAfter is how long Shutdown waits for a process that was killed: one that
+// hangs in the kernel must not keep the others from their orderly end.
+const goneAfter = time.Second
+
 // Shutdown stops every service for good, in reverse order, each under its stop
-// deadline, and returns when all are gone. Start and Restart are refused from
-// now on.
+// deadline, and returns when all are gone or cannot be killed. Start and Restart
+// are refused from now on.
 func (s *Supervisor) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopping = true
 	s.mu.Unlock()
 	var first error
 	for _, u := range slices.Backward(s.units) {
-		if err := s.command(ctx, u.cfg.Name, cmdShutdown); err != nil && first == nil {
+		c, cancel := context.WithTimeout(ctx, u.cfg.Stop.Or(config.DefaultStop)+goneAfter)
+		if err := s.command(c, u.cfg.Name, cmdShutdown); err != nil && first == nil {
 			first = fmt.Errorf("%s: %w", u.cfg.Name, err)
 		}
+		cancel()
 	}
 	return first
 }

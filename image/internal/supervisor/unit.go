@@ -41,6 +41,7 @@ type unit struct {
 	back    backoff
 	waiters []chan error // of start and restart: answered when ready or ended
 	readyOn bool         // it was ready once
+	final   bool         // stopped by a shutdown: nothing starts it again
 
 	mu      sync.Mutex
 	st      control.Service
@@ -171,12 +172,15 @@ func (u *unit) supervise(ctx context.Context, p Process) next {
 				u.waiters = append(u.waiters, c.done)
 				if after == waitThen {
 					after = again
+					deadline.Stop() // from now on the stop deadline counts
 					u.terminate(p, kill, "restart asked for")
 				}
 			case cmdStop, cmdShutdown:
+				u.final = u.final || c.kind == cmdShutdown
 				stoppers = append(stoppers, c.done)
 				u.refuseWaiters("was stopped")
 				if after == waitThen {
+					deadline.Stop()
 					u.terminate(p, kill, "stop asked for")
 				}
 				after = stayDown
@@ -246,7 +250,8 @@ func (u *unit) ping(p Process, seq uint64, sigkill func(string)) uint64 {
 		}
 		return seq + 1
 	}
-	if silent >= UnhealthyAfter && u.state() != control.StateUnhealthy {
+	// Said once for each silence, also of a service that was unhealthy before.
+	if silent == UnhealthyAfter {
 		u.transition(control.StateUnhealthy, fmt.Sprintf("no answer for %v", UnhealthyAfter), func(st *control.Service) {
 			st.Detail = "does not answer"
 		})
@@ -348,6 +353,7 @@ func (u *unit) pause(ctx context.Context) bool {
 				u.waiters = append(u.waiters, c.done)
 				return true
 			default:
+				u.final = u.final || c.kind == cmdShutdown
 				u.transition(control.StateStopped, "stop asked for", func(st *control.Service) { st.NextStart = time.Time{} })
 				c.done <- nil
 				return u.down(ctx)
@@ -363,11 +369,16 @@ func (u *unit) down(ctx context.Context) bool {
 		case <-ctx.Done():
 			return false
 		case c := <-u.commands:
-			if c.kind == cmdStart || c.kind == cmdRestart {
+			switch {
+			case c.kind == cmdStop || c.kind == cmdShutdown:
+				u.final = u.final || c.kind == cmdShutdown
+				c.done <- nil
+			case u.final: // the wish was on its way when the shutdown began
+				c.done <- errShutdown
+			default:
 				u.waiters = append(u.waiters, c.done)
 				return true
 			}
-			c.done <- nil
 		}
 	}
 }
