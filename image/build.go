@@ -28,8 +28,8 @@ import (
 // Options say what is built.
 type Options struct {
 	Config *config.Config
-	Dir    string // the folder of go.mod; relative paths in config.json start here
-	Work   string // folder for intermediate files, which the caller removes
+	Go     *Toolchain // of the module; relative paths in config.json start at its folder
+	Work   string     // folder for intermediate files, which the caller removes
 	// Version is what the appliance calls itself.
 	Version Version
 	// Progress, if not nil, is called when a stage begins and as it goes on,
@@ -179,7 +179,7 @@ func (b *builder) parts(ctx context.Context) (Parts, error) {
 		u := b.Config.Boot.UEFI
 		path := filepath.FromSlash(u.Path)
 		if !filepath.IsAbs(path) {
-			path = filepath.Join(b.Dir, path)
+			path = filepath.Join(b.Go.Dir, path)
 		}
 		if err := p.UEFI.read(path, u.SHA256); err != nil {
 			return p, fmt.Errorf("boot.uefi: %w (or build for BIOS alone with -bios-only)", err)

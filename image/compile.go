@@ -1,16 +1,12 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/parley-meet/parley/image/layout"
 
@@ -28,37 +24,6 @@ const (
 	launchPackage = "./image/launch"
 )
 
-// environment is what the go command sees: nothing of the caller's settings
-// that could change a byte of what it compiles.
-func environment() []string {
-	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
-		name, _, _ := strings.Cut(kv, "=")
-		switch name {
-		case "GOPATH", "GOMODCACHE", "GOCACHE", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GONOPROXY", "GOINSECURE", "GOTOOLCHAIN", "GOROOT", "GOENV", "GOTMPDIR", "GOAUTH", "GOVCS":
-			return false
-		}
-		return strings.HasPrefix(name, "GO") || strings.HasPrefix(name, "CGO_")
-	})
-	return append(env, "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "CGO_ENABLED=0",
-		"GOFLAGS=-mod=readonly", "GOWORK=off", "GOEXPERIMENT=", "GOFIPS140=off", "GODEBUG=")
-}
-
-// run runs the go command and returns its standard output.
-func (b *builder) run(ctx context.Context, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = b.Dir
-	cmd.Env = environment()
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, fmt.Errorf("go %s: %w\n%s", args[0], err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return stdout.Bytes(), nil
-}
-
 // Module is a module as the go command tells it.
 type Module struct {
 	Path, Version, Dir string
@@ -67,7 +32,7 @@ type Module struct {
 
 // packageDir returns the folder of a package of the build list and its module.
 func (b *builder) packageDir(ctx context.Context, pkg string) (string, *Module, error) {
-	out, err := b.run(ctx, "list", "-json=Dir,Module", "--", pkg)
+	out, err := b.Go.Run(ctx, "list", "-json=Dir,Module", "--", pkg)
 	if err != nil {
 		return "", nil, err
 	}
@@ -86,7 +51,7 @@ func (b *builder) packageDir(ctx context.Context, pkg string) (string, *Module, 
 
 // module returns a module of the build list, downloaded.
 func (b *builder) module(ctx context.Context, modPath string) (*Module, error) {
-	out, err := b.run(ctx, "mod", "download", "-json", "--", modPath)
+	out, err := b.Go.Run(ctx, "mod", "download", "-json", "--", modPath)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +92,7 @@ func (b *builder) compile(ctx context.Context) (map[string]string, error) {
 	}
 	// -buildid= and -buildvcs=false: no binary changes because another one did.
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out + string(filepath.Separator), "--"}, packages...)
-	if _, err := b.run(ctx, args...); err != nil {
+	if _, err := b.Go.Run(ctx, args...); err != nil {
 		return nil, err
 	}
 	bins := make(map[string]string, len(paths))

@@ -31,7 +31,7 @@ func (b *builder) files(bins map[string]string) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
-	font, err := os.ReadFile(filepath.Join(b.Dir, "image", "boot", "uni2-fixed16.psf"))
+	font, err := os.ReadFile(filepath.Join(b.Go.Dir, "image", "boot", "uni2-fixed16.psf"))
 	if err != nil {
 		return nil, err
 	}

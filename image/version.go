@@ -14,7 +14,8 @@ import (
 // Version is what an image calls itself, from git alone.
 type Version struct {
 	// String is a semantic version: "1.2.3" on a tag, "1.2.4-dev.7+g0123456789ab"
-	// seven commits behind it, with ".modified" when files were changed.
+	// seven commits behind it, with ".modified" when files were changed or are
+	// not git's (and not ignored).
 	String string
 	// Time is the commit's, in UTC.
 	Time time.Time
@@ -33,7 +34,7 @@ var describeRE = regexp.MustCompile(`^v(\d+)\.(\d+)\.(\d+)-(\d+)-g[0-9a-f]+$`)
 // GitVersion asks git in the folder.
 func GitVersion(ctx context.Context, dir string) (Version, error) {
 	git := func(args ...string) (string, error) {
-		cmd := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...)
+		cmd := exec.CommandContext(ctx, "git", append([]string{"-C", dir, "-c", "log.showSignature=false"}, args...)...)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()
@@ -53,7 +54,8 @@ func GitVersion(ctx context.Context, dir string) (Version, error) {
 	}
 	// Without a tag describe fails; that is no error.
 	described, _ := git("describe", "--tags", "--long", "--abbrev=12", "--match", "v[0-9]*.[0-9]*.[0-9]*")
-	dirty, err := git("status", "--porcelain", "--untracked-files=no")
+	// Files that git does not know are compiled and embedded like all others.
+	dirty, err := git("status", "--porcelain", "--untracked-files=normal")
 	if err != nil {
 		return Version{}, err
 	}

@@ -58,6 +58,17 @@ func TestGitVersion(t *testing.T) {
 	if err != nil || v.String != "2.0.1" || !v.Time.Equal(time.Date(2026, 3, 4, 0, 6, 7, 0, time.UTC)) {
 		t.Errorf("on the tag: %+v, %v", v, err)
 	}
+	git("config", "log.showSignature", "true")
+	extra := filepath.Join(dir, "extra.go")
+	if err := os.WriteFile(extra, []byte("package x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := GitVersion(t.Context(), dir); err != nil || !strings.HasSuffix(v.String, ".modified") {
+		t.Errorf("with a file that git does not know: %+v, %v", v, err)
+	}
+	if err := os.Remove(extra); err != nil {
+		t.Fatal(err)
+	}
 	git("commit", "-qm", "two", "--allow-empty")
 	if err := os.WriteFile(file, []byte("2"), 0o600); err != nil {
 		t.Fatal(err)

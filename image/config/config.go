@@ -61,7 +61,7 @@ type MBR struct {
 
 // File is a file that must have the given content.
 type File struct {
-	Path   string `json:"path"` // relative to config.json's folder, or absolute
+	Path   string `json:"path"` // relative to the folder of go.mod, or absolute
 	SHA256 string `json:"sha256"`
 }
 
