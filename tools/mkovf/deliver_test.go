@@ -130,8 +130,12 @@ func TestArchive(t *testing.T) {
 			t.Errorf("%s.ova: %d bytes, want at most %.0f", v, st.Size(), maxOVA)
 		}
 		judge.Run(t, "7zz", "t", ova)
-		if out := judge.Run(t, "virt-v2v", "-i", "ova", "--print-source", ova); !strings.Contains(out, "2048") {
-			t.Errorf("virt-v2v:\n%s", out)
+		// Reading the source, virt-v2v compares every file with the manifest.
+		out := judge.Run(t, "virt-v2v", "-i", "ova", "--print-source", ova)
+		for _, want := range []string{"memory: 2147483648 (bytes)", "nr vCPUs: 2", "0 [sata]", "CD-ROM [ide]", "[e1000]"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("virt-v2v lacks %q:\n%s", want, out)
+			}
 		}
 	}
 }

@@ -1,14 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -43,16 +42,20 @@ func (p *packer) legal(ctx context.Context, img *image.Result) error {
 	if err != nil {
 		return err
 	}
-	goroot, err := goroot(ctx, p.dir)
+	goroot, err := p.goroot(ctx)
 	if err != nil {
 		return err
 	}
 	goVersion := bins[0].Info.GoVersion
+	own := sbom.Source{Name: "Parley", Version: p.version.String, Files: os.DirFS(p.toolchain.Dir), Top: true}
 	sources := []sbom.Source{
-		{Name: "Parley", Version: p.version.String, Files: os.DirFS(p.dir), Top: true},
+		own,
 		{Name: "Go", Version: goVersion, Files: os.DirFS(goroot), Top: true},
 	}
 	licences := map[string]string{}
+	if licences[bins[0].Info.Main.Path], err = sbom.Identify(own); err != nil {
+		return err
+	}
 	for _, m := range mods {
 		s := sbom.Source{Name: m.Path, Version: m.Version, Files: os.DirFS(dirs[m.Path])}
 		sources = append(sources, s)
@@ -64,9 +67,14 @@ func (p *packer) legal(ctx context.Context, img *image.Result) error {
 			licences[m.Path] = id
 		}
 	}
-	foreign := p.foreign(img)
+	foreign, err := foreignParts(img.Parts, p.toolchain.Dir)
+	if err != nil {
+		return err
+	}
 	for _, f := range foreign {
-		sources = append(sources, sbom.Source{Name: f.Name, Version: f.Version, Files: f.licence})
+		if f.licence != nil {
+			sources = append(sources, sbom.Source{Name: f.Name, Version: f.Version, Files: f.licence})
+		}
 	}
 	text, err := sbom.Collect("Licences of what the Parley appliance contains", sources)
 	if err != nil {
@@ -75,16 +83,16 @@ func (p *packer) legal(ctx context.Context, img *image.Result) error {
 	if err := p.write(licencesName, text); err != nil {
 		return err
 	}
-	if err := p.write(sourcesName, p.sources(foreign)); err != nil {
+	if err := p.write(sourcesName, sourceOffer(p.version.String, foreign)); err != nil {
 		return err
 	}
 	doc := sbom.Document{
-		Name: "parley", Version: p.version.String, Image: img.Content, Time: p.version.Time,
-		Binaries: bins, Licences: licences,
-		Components: []sbom.Component{{
-			Type: "library", Name: "go-standard-library", Version: strings.TrimPrefix(goVersion, "go"),
-			Licence: "BSD-3-Clause", PURL: "pkg:golang/std@" + strings.TrimPrefix(goVersion, "go"),
-		}},
+		Name: diskName, Version: p.version.String, Time: p.version.Time, Binaries: bins, Licences: licences,
+	}
+	for _, f := range p.files {
+		if ext := filepath.Ext(f.Name); ext == ".ova" || ext == ".vmdk" {
+			doc.Files = append(doc.Files, sbom.File{Name: f.Name, SHA256: f.sum})
+		}
 	}
 	for _, f := range foreign {
 		doc.Components = append(doc.Components, f.Component)
@@ -98,92 +106,6 @@ func (p *packer) legal(ctx context.Context, img *image.Result) error {
 		return err
 	}
 	return p.finish(billName, out.File, out.n, [32]byte(out.h.Sum(nil)))
-}
-
-// part is a component that is no Go module.
-type part struct {
-	sbom.Component
-	licence fs.FS
-	offer   string // how the source is had
-}
-
-func (p *packer) foreign(img *image.Result) []part {
-	k := img.Parts.Kernel
-	texts := os.DirFS(filepath.Join(p.dir, "LICENSES"))
-	parts := []part{{
-		Component: sbom.Component{
-			Type: "operating-system", Name: "linux", Version: k.Version, Licence: "GPL-2.0-only WITH Linux-syscall-note",
-			PURL: "pkg:golang/" + k.Module + "@" + k.Version, SHA256: k.SHA256, Source: upstream(k.Dir),
-			Description: "kernel, built by " + k.Module,
-		},
-		licence: only(os.DirFS(k.Dir), "LICENSE.linux"),
-		offer: "Kernel source: " + upstream(k.Dir) + "\n" +
-			"Configuration, patches and build script: the folder _build and the commands of the Go module\n" +
-			k.Module + "@" + k.Version + " (go mod download " + k.Module + "@" + k.Version + ").",
-	}}
-	if m := img.Parts.MBR; m.Data != nil {
-		parts = append(parts, part{
-			Component: sbom.Component{
-				Type: "firmware", Name: "mbr-boot-loader", Version: m.Version, Licence: "GPL-3.0-or-later",
-				PURL: "pkg:golang/" + m.Module + "@" + m.Version, SHA256: m.SHA256,
-				Description: "BIOS boot code in the disk's first sector",
-			},
-			licence: only(texts, "GPL-3.0.txt"),
-			offer: "Assembler source: mbr/bootloader.asm in the Go module " + m.Module + "@" + m.Version + "\n" +
-				"(go mod download " + m.Module + "@" + m.Version + "); assembled by the Makefile beside it.",
-		})
-	}
-	if u := img.Parts.UEFI; u.Data != nil {
-		parts = append(parts, part{
-			Component: sbom.Component{
-				Type: "firmware", Name: "systemd-boot", Version: "252.39-1~deb12u2", Licence: "LGPL-2.1-or-later",
-				PURL: "pkg:deb/debian/systemd-boot-efi@252.39-1~deb12u2?arch=amd64&distro=debian-12", SHA256: u.SHA256,
-				Description: "UEFI boot manager, unchanged from Debian",
-			},
-			licence: only(texts, "LGPL-2.1.txt"),
-			offer:   "Source: Debian source package systemd, version 252.39-1~deb12u2\n(https://snapshot.debian.org/package/systemd/252.39-1~deb12u2/).",
-		})
-	}
-	return parts
-}
-
-// sources is the offer of corresponding source that the GPL asks for.
-func (p *packer) sources(parts []part) []byte {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Source of what the Parley appliance %s contains\n\n", p.version.String)
-	b.WriteString("Parley itself and the Go modules named in " + billName + " are fetched by the Go\ntoolchain from the commit in the version. The parts below are under the GNU\nlicences in " + licencesName + ". Whoever got this appliance from somebody gets\ntheir complete corresponding source from the same party on request, for three\nyears and for no more than the cost of the copy; it is also here:\n")
-	for _, f := range parts {
-		fmt.Fprintf(&b, "\n%s %s (%s)\n%s\n", f.Name, f.Version, f.Licence, f.offer)
-	}
-	return []byte(b.String())
-}
-
-// upstream is the kernel's source archive as the kernel module names it.
-func upstream(dir string) string {
-	data, err := os.ReadFile(filepath.Join(dir, "_build", "upstream-url.txt"))
-	if err != nil {
-		return "https://kernel.org/"
-	}
-	return strings.TrimSpace(string(data))
-}
-
-// only shows one file of a folder.
-func only(f fs.FS, name string) fs.FS { return oneFile{f, name} }
-
-type oneFile struct {
-	fs.FS
-	name string
-}
-
-func (o oneFile) ReadDir(name string) ([]fs.DirEntry, error) {
-	if name != "." {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
-	}
-	st, err := fs.Stat(o.FS, o.name)
-	if err != nil {
-		return nil, err
-	}
-	return []fs.DirEntry{fs.FileInfoToDirEntry(st)}, nil
 }
 
 func readBinary(path, file string) (sbom.Binary, error) {
@@ -205,12 +127,12 @@ func (p *packer) moduleDirs(ctx context.Context, mods []debug.Module) (map[strin
 	for _, m := range mods {
 		args = append(args, m.Path)
 	}
-	out, err := goCommand(ctx, p.dir, args...)
+	out, err := p.toolchain.Run(ctx, args...)
 	if err != nil {
 		return nil, err
 	}
 	dirs := map[string]string{}
-	dec := json.NewDecoder(strings.NewReader(string(out)))
+	dec := json.NewDecoder(bytes.NewReader(out))
 	for dec.More() {
 		var m struct{ Path, Dir string }
 		if err := dec.Decode(&m); err != nil {
@@ -226,17 +148,7 @@ func (p *packer) moduleDirs(ctx context.Context, mods []debug.Module) (map[strin
 	return dirs, nil
 }
 
-func goroot(ctx context.Context, dir string) (string, error) {
-	out, err := goCommand(ctx, dir, "env", "GOROOT")
+func (p *packer) goroot(ctx context.Context) (string, error) {
+	out, err := p.toolchain.Run(ctx, "env", "GOROOT")
 	return strings.TrimSpace(string(out)), err
-}
-
-func goCommand(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = dir
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("go %s: %w", args[0], err)
-	}
-	return out, nil
 }

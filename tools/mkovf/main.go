@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -25,62 +26,71 @@ const usage = `Usage: mkovf [-config FILE] [-o DIR] [-format LIST] [-bios-only] 
 
 Build the appliance that FILE describes and write it to DIR, for each variant
 as NAME.ovf, NAME.vmdk, NAME.mf and NAME.ova, with a bill of materials
-(parley.cdx.json), licences and sources of what it contains.
+(parley.cdx.json), licences and sources of what it contains. DIR changes only
+when everything is there.
 
 `
 
-func main() {
+func main() { os.Exit(start()) }
+
+// start is main without the exit: 0, 1 when nothing was made, 2 for a wrong
+// command line.
+func start() int {
 	var o options
 	fs := flag.NewFlagSet("mkovf", flag.ContinueOnError)
-	fs.SetOutput(os.Stderr)
-	fs.StringVar(&o.config, "config", "config.json", "description of the appliance, a `file` beside go.mod")
+	fs.StringVar(&o.config, "config", "config.json", "description of the appliance, a `file`; paths in it start at the folder of go.mod")
 	fs.StringVar(&o.out, "o", "dist", "output `folder`")
 	fs.StringVar(&o.formats, "format", "", "more forms of the disk, a `list` of raw, qcow2, vhd: written as parley.raw …")
 	fs.BoolVar(&o.biosOnly, "bios-only", false, "leave UEFI out, whatever config.json says")
 	asJSON := fs.Bool("json", false, "print the result as one line of JSON")
 	fs.Usage = func() {
-		fmt.Fprint(os.Stderr, usage)
+		fmt.Fprint(fs.Output(), usage)
 		fs.PrintDefaults()
 	}
+	fs.SetOutput(os.Stderr)
 	if err := fs.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			return
+			return 0
 		}
-		os.Exit(2)
+		return 2
 	}
 	if fs.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "mkovf: unexpected argument %q\n", fs.Arg(0))
-		os.Exit(2)
+		fs.Usage()
+		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// SIGHUP: the terminal was closed.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	o.progress = newProgress(os.Stderr)
-	start := time.Now()
+	begin := time.Now()
 	res, err := run(ctx, o)
 	o.progress.close()
+	if err == nil {
+		res.Seconds = time.Since(begin).Seconds()
+		err = report(os.Stdout, res, *asJSON)
+	} else if ctx.Err() != nil {
+		err = errors.New("interrupted; the output folder is as it was")
+	}
 	if err != nil {
-		if ctx.Err() != nil {
-			err = errors.New("interrupted; the output folder is as it was")
+		fmt.Fprintln(os.Stderr, "mkovf:", err)
+		if h := (hinted{}); errors.As(err, &h) {
+			fmt.Fprintln(os.Stderr, "hint:", h.hint)
 		}
-		fmt.Fprintln(os.Stderr, "mkovf:", err)
-		os.Exit(1)
+		return 1
 	}
-	res.Seconds = time.Since(start).Seconds()
-	if err := report(os.Stdout, res, *asJSON); err != nil {
-		fmt.Fprintln(os.Stderr, "mkovf:", err)
-		os.Exit(1)
-	}
+	return 0
 }
 
 func report(w io.Writer, res *result, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(res)
 	}
-	fmt.Fprintf(w, "Parley %s in %.1f s\n", res.Version, res.Seconds)
+	var b strings.Builder
+	fmt.Fprintf(&b, "Parley %s in %.1f s\n", res.Version, res.Seconds)
 	for _, f := range res.Files {
-		if _, err := fmt.Fprintf(w, "  %-28s %10.1f MB  sha256 %s\n", f.Name, float64(f.Size)/1e6, f.SHA256); err != nil {
-			return err
-		}
+		fmt.Fprintf(&b, "  %-28s %10.1f MB  sha256 %s\n", f.Name, float64(f.Size)/1e6, f.SHA256)
 	}
-	return nil
+	_, err := io.WriteString(w, b.String())
+	return err
 }

@@ -21,11 +21,11 @@ const diskName = "parley"
 
 type packer struct {
 	options
-	cfg     *config.Config
-	dir     string // of go.mod
-	work    string
-	version image.Version
-	files   []resultFile
+	cfg       *config.Config
+	toolchain *image.Toolchain
+	work      string
+	version   image.Version
+	files     []resultFile
 }
 
 func (p *packer) run(ctx context.Context, formats []diskformat.Format) (*result, error) {
@@ -39,7 +39,7 @@ func (p *packer) run(ctx context.Context, formats []diskformat.Format) (*result,
 	}
 	defer raw.Close()
 	img, err := image.Build(ctx, raw, image.Options{
-		Config: p.cfg, Dir: p.dir, Work: scratch, Version: p.version, Progress: p.progress.update,
+		Config: p.cfg, Go: p.toolchain, Work: scratch, Version: p.version, Progress: p.progress.update,
 	})
 	if err != nil {
 		return nil, err
@@ -62,15 +62,6 @@ func (p *packer) run(ctx context.Context, formats []diskformat.Format) (*result,
 	p.progress.update("legal", 0, 0)
 	if err := p.legal(ctx, img); err != nil {
 		return nil, err
-	}
-	// From here on nothing is computed: each file appears whole.
-	for _, f := range p.files {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if err := os.Rename(filepath.Join(p.work, f.Name), filepath.Join(p.out, f.Name)); err != nil {
-			return nil, err
-		}
 	}
 	return &result{Version: p.version.String, Disk: img.Size, Files: p.files}, nil
 }

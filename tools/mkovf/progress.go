@@ -69,6 +69,17 @@ func (p *progress) update(stage string, done, total int64) {
 	p.draw(line)
 }
 
+// say prints a line of its own.
+func (p *progress) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.terminal && p.width > 0 {
+		p.draw("")
+		fmt.Fprint(p.out, "\r")
+	}
+	fmt.Fprintf(p.out, "mkovf: "+format+"\n", args...)
+}
+
 func (p *progress) draw(line string) {
 	n := len([]rune(line))
 	fmt.Fprintf(p.out, "\r%s%s", line, strings.Repeat(" ", max(0, p.width-n)))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,9 +9,12 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/parley-meet/parley/image"
 	"github.com/parley-meet/parley/image/config"
@@ -35,16 +39,21 @@ type resultFile struct {
 	Name   string `json:"name"`
 	Size   int64  `json:"size"` // bytes
 	SHA256 string `json:"sha256"`
+
+	sum [32]byte
 }
 
-// run builds into a hidden folder inside the output folder, so that renames at
-// the end stay on one file system.
+// run builds into a hidden folder inside the output folder and moves the files
+// out of it when everything is there.
 func run(ctx context.Context, o options) (_ *result, err error) {
 	formats, err := diskformat.Parse(o.formats)
 	if err != nil {
 		return nil, fmt.Errorf("-format: %w", err)
 	}
 	cfg, err := config.Load(o.config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, withHint(err, "name the description with -config, or start mkovf in the top folder of a checkout of Parley")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -55,37 +64,72 @@ func run(ctx context.Context, o options) (_ *result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	toolchain, err := image.NewToolchain(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
 	version, err := image.GitVersion(ctx, dir)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	if err != nil {
 		// A source archive has no history; it still builds, and says so.
-		fmt.Fprintf(os.Stderr, "mkovf: no version from git (%v); the image calls itself %s\n", err, image.Unversioned.String)
+		o.progress.say("no version from git (%v); the image calls itself %s", err, image.Unversioned.String)
 		version = image.Unversioned
 	}
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
-		return nil, err
+	w, err := newWork(o.out)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("output folder: %w", err), "name a folder that can be written with -o")
 	}
-	work, err := os.MkdirTemp(o.out, ".mkovf-")
+	defer func() { err = errors.Join(err, w.remove()) }()
+	p := &packer{options: o, cfg: cfg, toolchain: toolchain, work: w.dir, version: version}
+	res, err := p.run(ctx, formats)
+	if errors.Is(err, syscall.ENOSPC) {
+		err = withHint(err, "free some space, or name a folder on another disk with -o")
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	p := &packer{options: o, cfg: cfg, dir: dir, work: work, version: version}
-	return p.run(ctx, formats)
+	// From here on nothing is computed, and an interrupt comes too late.
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, f := range p.files {
+		names = append(names, f.Name)
+	}
+	return res, w.publish(names)
 }
 
 // moduleDir is the folder of the go.mod that mkovf was started in: what it
 // compiles is there, wherever config.json is.
 func moduleDir(ctx context.Context) (string, error) {
-	out, err := goCommand(ctx, ".", "env", "GOMOD")
+	cmd := exec.CommandContext(ctx, "go", "env", "GOMOD")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		return "", withHint(err, "install Go (https://go.dev/dl/) and put it into PATH")
+	}
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("go env GOMOD: %w\n%s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	mod := strings.TrimSpace(string(out))
 	if filepath.Base(mod) != "go.mod" {
-		return "", errors.New("no go.mod here or above: start mkovf in a checkout of Parley")
+		return "", withHint(errors.New("no go.mod here or above"), "start mkovf in the top folder of a checkout of Parley")
 	}
 	return filepath.Dir(mod), nil
 }
+
+// hinted is an error with a word about what to do.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+func withHint(err error, hint string) error { return hinted{err, hint} }
 
 // output is a file of the result, written in the work folder.
 type output struct {
@@ -115,7 +159,7 @@ func (p *packer) finish(name string, f *os.File, size int64, sum [32]byte) error
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", name, err)
 	}
-	p.files = append(p.files, resultFile{name, size, hex.EncodeToString(sum[:])})
+	p.files = append(p.files, resultFile{name, size, hex.EncodeToString(sum[:]), sum})
 	return nil
 }
 

@@ -24,15 +24,21 @@ import (
 
 // Document says what an appliance consists of.
 type Document struct {
-	Name    string   // of the appliance
-	Version string   // of the appliance
-	Image   [32]byte // SHA-256 of the disk image that is described
+	Name    string // of the appliance
+	Version string // of the appliance
+	Files   []File // that are delivered, at least one
 	// Time is when the described version was made (its commit's time, say). Zero leaves it out.
 	Time       time.Time
 	Binaries   []Binary
 	Components []Component
 	// Licences are SPDX expressions by module path; a module that is not in it has no licence in the bill.
 	Licences map[string]string
+}
+
+// File is what is delivered.
+type File struct {
+	Name   string
+	SHA256 [32]byte
 }
 
 // Binary is a Go program on the image.
@@ -49,6 +55,7 @@ type Component struct {
 	Version     string   //
 	Licence     string   // SPDX expression, as "GPL-2.0-only WITH Linux-syscall-note"
 	PURL        string   // package URL, may be empty
+	CPE         string   // name in the database of vulnerabilities (CPE 2.3), may be empty
 	SHA256      [32]byte // of the shipped file, zero if it is none
 	Source      string   // URL of the corresponding source, may be empty
 	Description string
@@ -111,6 +118,7 @@ type (
 		Description string     `json:"description,omitempty"`
 		Hashes      []hash     `json:"hashes,omitempty"`
 		Licenses    []licence  `json:"licenses,omitempty"`
+		CPE         string     `json:"cpe,omitempty"`
 		PURL        string     `json:"purl,omitempty"`
 		References  []external `json:"externalReferences,omitempty"`
 		Properties  []property `json:"properties,omitempty"`
@@ -127,8 +135,9 @@ type (
 		ID string `json:"id"`
 	}
 	external struct {
-		Type string `json:"type"`
-		URL  string `json:"url"`
+		Type   string `json:"type"`
+		URL    string `json:"url"`
+		Hashes []hash `json:"hashes,omitempty"`
 	}
 	property struct {
 		Name  string `json:"name"`
@@ -180,13 +189,20 @@ func uuid(h [32]byte) string {
 }
 
 func build(d Document) (*bom, error) {
-	if d.Name == "" || d.Version == "" || d.Image == [32]byte{} {
-		return nil, fmt.Errorf("name %q, version %q and image hash %x are all needed", d.Name, d.Version, d.Image)
+	if d.Name == "" || d.Version == "" || len(d.Files) == 0 {
+		return nil, fmt.Errorf("name %q, version %q and files %v are all needed", d.Name, d.Version, d.Files)
+	}
+	var files []external
+	for _, f := range d.Files {
+		if f.Name == "" || f.SHA256 == [32]byte{} {
+			return nil, fmt.Errorf("file %q with SHA-256 %x: want both", f.Name, f.SHA256)
+		}
+		files = append(files, external{"distribution", url.PathEscape(f.Name), sha(f.SHA256)})
 	}
 	b := &bom{
 		Schema: "http://cyclonedx.org/schema/bom-1.5.schema.json", Format: "CycloneDX", SpecVersion: "1.5", Version: 1,
 		Metadata: metadata{Component: component{
-			Type: "operating-system", Ref: rootRef, Name: d.Name, Version: d.Version, Hashes: sha(d.Image),
+			Type: "operating-system", Ref: rootRef, Name: d.Name, Version: d.Version, References: files,
 		}},
 	}
 	if !d.Time.IsZero() {
@@ -199,10 +215,10 @@ func build(d Document) (*bom, error) {
 		}
 		x := component{
 			Type: c.Type, Ref: "component:" + c.Name, Name: c.Name, Version: c.Version, Description: c.Description,
-			Hashes: sha(c.SHA256), Licenses: licences(c.Licence), PURL: c.PURL,
+			Hashes: sha(c.SHA256), Licenses: licences(c.Licence), CPE: c.CPE, PURL: c.PURL,
 		}
 		if c.Source != "" {
-			x.References = []external{{"distribution", c.Source}}
+			x.References = []external{{Type: "source-distribution", URL: c.Source}}
 		}
 		b.Components = append(b.Components, x)
 		root.DependsOn = append(root.DependsOn, x.Ref)
@@ -292,7 +308,8 @@ func licences(spdx string) []licence {
 	switch {
 	case spdx == "":
 		return nil
-	case strings.ContainsAny(spdx, " ()"):
+	// An own name is valid in an expression alone.
+	case strings.ContainsAny(spdx, " ()") || strings.HasPrefix(spdx, "LicenseRef-"):
 		return []licence{{Expression: spdx}}
 	}
 	return []licence{{License: &licenceID{spdx}}}

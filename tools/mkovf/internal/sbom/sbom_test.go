@@ -27,14 +27,14 @@ func info(name string, deps ...string) *debug.BuildInfo {
 
 func document() Document {
 	return Document{
-		Name: "Parley", Version: "1.2.3", Image: [32]byte{1}, Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("x", 3600)),
+		Name: "Parley", Version: "1.2.3", Files: []File{{"parley.ova", [32]byte{1}}}, Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("x", 3600)),
 		Binaries: []Binary{
 			{"router", [32]byte{2}, info("router", "github.com/Foo/Bar@v1.0.0", "example.com/b@v2.0.0+incompatible")},
 			{"controller", [32]byte{3}, info("controller", "example.com/b@v2.0.0+incompatible", "example.com/c@v0.1.0")},
 		},
 		Components: []Component{
 			{Type: "operating-system", Name: "linux", Version: "7.1", Licence: "GPL-2.0-only WITH Linux-syscall-note",
-				SHA256: [32]byte{4}, Source: "https://example.com/linux.tar.xz", Description: "kernel"},
+				SHA256: [32]byte{4}, Source: "https://example.com/linux.tar.xz", CPE: "cpe:2.3:o:linux:linux_kernel:7.1:*:*:*:*:*:*:*", Description: "kernel"},
 			{Type: "firmware", Name: "boot", Version: "1", Licence: "GPL-3.0-or-later"},
 		},
 		Licences: map[string]string{"example.com/b": "MIT", "example.com/app": "BSD-3-Clause", "example.com/c": "MIT AND Apache-2.0"},
@@ -64,6 +64,9 @@ func TestBill(t *testing.T) {
 	if !regexp.MustCompile(`^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(b.SerialNumber) {
 		t.Errorf("serial number %q", b.SerialNumber)
 	}
+	if got := b.Metadata.Component.References; len(got) != 1 || got[0].URL != "parley.ova" || got[0].Hashes[0].Content != "01"+strings.Repeat("00", 31) {
+		t.Errorf("the appliance's files are %+v", got)
+	}
 	refs := map[string]component{}
 	var order []string
 	for _, c := range b.Components {
@@ -82,7 +85,7 @@ func TestBill(t *testing.T) {
 	if c := refs["go:github.com/Foo/Bar@v1.0.0"]; c.PURL != "pkg:golang/github.com/foo/bar@v1.0.0?type=module" || c.Licenses != nil {
 		t.Errorf("module is %+v", c)
 	}
-	if c := refs["component:linux"]; c.Licenses[0].Expression != "GPL-2.0-only WITH Linux-syscall-note" || c.References[0].Type != "distribution" {
+	if c := refs["component:linux"]; c.Licenses[0].Expression != "GPL-2.0-only WITH Linux-syscall-note" || c.References[0].Type != "source-distribution" || c.CPE == "" {
 		t.Errorf("kernel is %+v", c)
 	}
 	// Every dependency leads to a component, and every component is reached from the appliance.
@@ -119,7 +122,7 @@ func TestSameBytes(t *testing.T) {
 		t.Error("another order gives another bill")
 	}
 	for name, edit := range map[string]func(d *Document){
-		"image":   func(d *Document) { d.Image[0]++ },
+		"image":   func(d *Document) { d.Files[0].SHA256[0]++ },
 		"version": func(d *Document) { d.Version += ".1" },
 		"licence": func(d *Document) { d.Licences["example.com/c"] = "MIT" },
 		"binary":  func(d *Document) { d.Binaries[0].SHA256[0]++ },
@@ -187,7 +190,9 @@ func TestWrongDocument(t *testing.T) {
 	for name, edit := range map[string]func(d *Document){
 		"no name":              func(d *Document) { d.Name = "" },
 		"no version":           func(d *Document) { d.Version = "" },
-		"no image":             func(d *Document) { d.Image = [32]byte{} },
+		"no file":              func(d *Document) { d.Files = nil },
+		"no file name":         func(d *Document) { d.Files[0].Name = "" },
+		"no file hash":         func(d *Document) { d.Files[0].SHA256 = [32]byte{} },
 		"component no licence": func(d *Document) { d.Components[0].Licence = "" },
 		"component no type":    func(d *Document) { d.Components[0].Type = "" },
 		"component twice":      func(d *Document) { d.Components[1].Name = d.Components[0].Name },
