@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -96,7 +95,7 @@ func act(t *testing.T, fates []life, plan []action, watchdog bool) error {
 		return fates[total%len(fates)].script()
 	}
 	sup := New(Options{Services: list, Starter: fs, Log: slog.New(slog.DiscardHandler), Watchdog: watchdog,
-		Jitter: rand.New(rand.NewPCG(1, 1)).Float64})
+		Jitter: func() float64 { return 0.9 }})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

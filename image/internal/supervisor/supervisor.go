@@ -76,7 +76,7 @@ type Options struct {
 	Log      *slog.Logger
 	// Watchdog says that hardware resets the machine when it is not fed.
 	Watchdog bool
-	// Jitter returns a number in [0, 1).
+	// Jitter returns a number in [0, 1). Several goroutines call it.
 	Jitter func() float64
 	// Guard wraps the top of each goroutine; nil: not.
 	Guard func(func()) func()
