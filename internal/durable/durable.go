@@ -36,8 +36,7 @@ func WriteFile(path string, data []byte, mode os.FileMode) (err error) {
 	if err := step("create"); err != nil {
 		return fmt.Errorf("replace %s: %w", path, err)
 	}
-	// The name is fixed: what an interrupted write left is overwritten.
-	tmp := filepath.Join(dir, "."+filepath.Base(path)+".tmp")
+	tmp := temporary(path)
 	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("replace %s: %w", path, err)
 	}
@@ -75,13 +74,25 @@ func WriteFile(path string, data []byte, mode os.FileMode) (err error) {
 	return nil
 }
 
-// Remove deletes path durably. A file that is not there is no error.
+// temporary is where path's next content is written. The name is fixed: what an
+// interrupted write left is overwritten.
+func temporary(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
+}
+
+// Remove deletes path durably, and what an interrupted write left of it: it may
+// be a secret. A file that is not there is no error.
 func Remove(path string) error {
-	if err := os.Remove(path); err != nil {
-		if os.IsNotExist(err) {
-			return nil
+	gone := false
+	for _, p := range []string{path, temporary(path)} {
+		err := os.Remove(p)
+		if err != nil && !os.IsNotExist(err) {
+			return err
 		}
-		return err
+		gone = gone || err == nil
+	}
+	if !gone {
+		return nil
 	}
 	return syncDir(filepath.Dir(path))
 }

@@ -84,13 +84,17 @@ func TestRemove(t *testing.T) {
 	if err := Remove(path); err != nil {
 		t.Fatalf("missing file: %v", err)
 	}
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); !os.IsNotExist(err) {
-		t.Errorf("stat: %v, want that it is gone", err)
+	for _, names := range [][]string{{"state"}, {".state.tmp"}, {"state", ".state.tmp"}} {
+		for _, name := range names {
+			if err := os.WriteFile(filepath.Join(filepath.Dir(path), name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 0 {
+			t.Errorf("%q: %v is left", names, left)
+		}
 	}
 }

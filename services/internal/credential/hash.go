@@ -106,6 +106,10 @@ func parameter(s, prefix string, lowest, highest uint32) (uint32, error) {
 }
 
 func field(s, name string, lowest int) ([]byte, error) {
+	// The decoder would leave them out, even a strict one.
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, fmt.Errorf("password hash: %s has a line break", name)
+	}
 	b, err := base64.RawStdEncoding.Strict().DecodeString(s)
 	if err != nil {
 		return nil, fmt.Errorf("password hash: %s: %w", name, err)

@@ -21,7 +21,8 @@ const User = "admin"
 
 const (
 	fileVersion = 1
-	maxFile     = 4096 // bytes
+	maxFile     = 4096     // bytes
+	maxDamaged  = 64 << 10 // bytes that are kept of a damaged file
 	hashName    = "admin.json"
 )
 
@@ -168,13 +169,30 @@ func (s *Store) read(path string) (Hash, error) {
 }
 
 // Set keeps the hash of a password that an administrator chose; it is in force
-// from then on. A damaged file is kept beside it.
+// from then on. A damaged file is kept beside it, and stays where it is until
+// the new one replaces it: without any file, the generated password would count
+// over the network too.
 func (s *Store) Set(h Hash, now time.Time) error {
 	path := filepath.Join(s.Dir, hashName)
 	if _, err := s.read(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		if err := os.Rename(path, path+".damaged"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := keepDamaged(path); err != nil {
 			return err
 		}
 	}
 	return durable.WriteFile(path, encodeFile(h, now), 0o640)
+}
+
+// keepDamaged copies the beginning of a file; there is nothing to keep of one
+// that cannot be read. (A hard link would need the file to be the own user's.)
+func keepDamaged(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxDamaged))
+	if err != nil && len(b) == 0 {
+		return nil
+	}
+	return durable.WriteFile(path+".damaged", b, 0o640)
 }
