@@ -16,7 +16,7 @@ import (
 
 	"github.com/parley-meet/parley/image/config"
 	"github.com/parley-meet/parley/image/control"
-	"github.com/parley-meet/parley/image/internal/drill"
+	"github.com/parley-meet/parley/image/drill"
 	"github.com/parley-meet/parley/image/internal/font"
 	"github.com/parley-meet/parley/image/internal/kernel"
 	"github.com/parley-meet/parley/image/internal/lastboot"

@@ -108,7 +108,7 @@ var execs = []string{"image/init", "image/launch", "image/qemutest", "tools", "i
 // unsafes say what cannot be said in safe Go.
 var unsafes = map[string]string{
 	"image/internal/confine": "Landlock, capset and execve, called where Go's runtime may not be",
-	"image/internal/drill":   "a system call whose argument is a pointer, and which Go's runtime must not know of",
+	"image/drill":            "a system call whose argument is a pointer, and which Go's runtime must not know of",
 	"image/internal/font":    "an ioctl that x/sys has no function for",
 	"image/internal/power":   "the size of a machine word, in which sysfs prints bitmaps",
 	"image/internal/perm":    "ioctls that x/sys has no function for, and buffers aligned for O_DIRECT",
