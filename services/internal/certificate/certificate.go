@@ -13,6 +13,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ import (
 
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/internal/durable"
+	"github.com/parley-meet/parley/services/internal/netconfig"
 )
 
 const (
@@ -37,6 +39,8 @@ const (
 	certName = "cert.pem"
 	keyName  = "key.pem"
 	maxFile  = 64 << 10 // bytes
+	// maxCommonName is X.509's bound (RFC 5280, A.1: ub-common-name).
+	maxCommonName = 64
 )
 
 // floor is earlier than no running appliance: a clock before it is wrong.
@@ -55,8 +59,8 @@ type Keeper struct {
 }
 
 // Load takes the certificate from Dir; when there is none that can be used, it
-// makes one in memory, for Keep to store. The error says why, and is nil at
-// the first start.
+// makes one in memory, for Keep to store. The error says why, and is nil when
+// there was none, as at the first start. There is a certificate in every case.
 func (k *Keeper) Load(now time.Time, hostname string, addrs []netip.Addr) error {
 	now = later(now)
 	c, err := k.read(now)
@@ -93,6 +97,9 @@ func (k *Keeper) read(now time.Time) (*tls.Certificate, error) {
 		return nil, err
 	}
 	key, err := readFile(filepath.Join(k.Dir, keyName))
+	if errors.Is(err, os.ErrNotExist) { // and not as if nothing had been there
+		return nil, fmt.Errorf("certificate in %s has no key", k.Dir)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -122,14 +129,22 @@ func selfSign(key *ecdsa.PrivateKey, now time.Time, hostname string, addrs []net
 	if err != nil {
 		return nil, err
 	}
+	// Any name can be given to a machine; not every one can stand here, and
+	// without a certificate there is no console.
+	var names []string
+	if netconfig.CheckName(hostname) == nil {
+		names = []string{hostname}
+	} else {
+		hostname = "parley"
+	}
 	t := &x509.Certificate{
 		SerialNumber: serial.Add(serial, big.NewInt(1)),
-		Subject:      pkix.Name{CommonName: hostname, Organization: []string{"Parley"}},
+		Subject:      pkix.Name{CommonName: hostname[:min(len(hostname), maxCommonName)], Organization: []string{"Parley"}},
 		NotBefore:    now.Add(-early).UTC().Truncate(time.Second),
 		NotAfter:     now.Add(validity).UTC().Truncate(time.Second),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     []string{hostname}, BasicConstraintsValid: true,
+		DNSNames:     names, BasicConstraintsValid: true,
 	}
 	for _, a := range addrs {
 		t.IPAddresses = append(t.IPAddresses, net.IP(a.AsSlice()))
@@ -203,14 +218,7 @@ func (k *Keeper) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 // browsers show it: "AB:CD:…".
 func (k *Keeper) Fingerprint() string {
 	sum := sha256.Sum256(k.current.Load().Certificate[0])
-	var b strings.Builder
-	for i, c := range sum {
-		if i > 0 {
-			b.WriteByte(':')
-		}
-		fmt.Fprintf(&b, "%02X", c)
-	}
-	return b.String()
+	return fingerprint(sum[:])
 }
 
 // ReadFingerprint returns what the web console published, or "".
@@ -220,9 +228,25 @@ func ReadFingerprint() string {
 
 func readFingerprint(path string) string {
 	b, err := readFile(path)
-	b = bytes.TrimSpace(b)
-	if err != nil || len(b) != 3*sha256.Size-1 {
+	if err != nil {
 		return ""
 	}
-	return string(b)
+	text := string(bytes.TrimSpace(b))
+	sum, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
+	if err != nil || len(sum) != sha256.Size || fingerprint(sum) != text {
+		return ""
+	}
+	return text
+}
+
+// fingerprint spells a sum as browsers do.
+func fingerprint(sum []byte) string {
+	var b strings.Builder
+	for i, c := range sum {
+		if i > 0 {
+			b.WriteByte(':')
+		}
+		fmt.Fprintf(&b, "%02X", c)
+	}
+	return b.String()
 }
