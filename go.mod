@@ -11,6 +11,7 @@ require (
 	github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae // DHCP messages
 	github.com/klauspost/compress v1.20.3 // deflate, three times as fast as the standard library
 	github.com/mdlayher/packet v1.1.2 // packet sockets for DHCP before there is an address
+	github.com/rogpeppe/go-internal v1.16.0 // tests: scripts of command lines
 	github.com/vishvananda/netlink v1.3.1 // addresses, routes and links
 	github.com/vmware/govmomi v0.53.0 // tests: the strict OVF reader of VMware tools
 	golang.org/x/crypto v0.58.0 // argon2id, and its BLAKE2b
@@ -34,4 +35,5 @@ require (
 	github.com/spf13/pflag v1.0.5 // indirect
 	github.com/u-root/uio v0.0.0-20230220225925-ffce2a382923 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
+	golang.org/x/tools v0.26.0 // indirect
 )

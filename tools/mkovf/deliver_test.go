@@ -6,7 +6,6 @@ import (
 	"debug/buildinfo"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -18,6 +17,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	govmomi "github.com/vmware/govmomi/ovf"
 
 	"github.com/parley-meet/parley/image/layout"
@@ -39,13 +39,17 @@ var delivered = sync.OnceValues(func() (*delivery, error) {
 	if err != nil {
 		return nil, err
 	}
+	shared = append(shared, dir)
 	d := &delivery{dir: dir}
 	return d, d.run(repo, nil, "-format", "raw,qcow2,vhd")
 })
 
 // run starts mkovf as its user does, in the checkout at from.
 func (d *delivery) run(from string, env []string, args ...string) error {
-	cmd := exec.Command("go", append([]string{"run", "./tools/mkovf", "-o", d.dir, "-json"}, args...)...)
+	return d.start(exec.Command("go", append([]string{"run", "./tools/mkovf", "-o", d.dir, "-json"}, args...)...), from, env)
+}
+
+func (d *delivery) start(cmd *exec.Cmd, from string, env []string) error {
 	cmd.Dir = from
 	cmd.Env = append(os.Environ(), env...)
 	var stderr bytes.Buffer
@@ -57,12 +61,22 @@ func (d *delivery) run(from string, env []string, args ...string) error {
 	return json.Unmarshal(out, &d.res)
 }
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if d, err := delivered(); err == nil {
-		os.RemoveAll(d.dir)
+// cleaner is the tests with what is shared removed behind them.
+type cleaner struct{ m *testing.M }
+
+func (c cleaner) Run() int {
+	code := c.m.Run()
+	for _, dir := range shared {
+		os.RemoveAll(dir)
 	}
-	os.Exit(code)
+	return code
+}
+
+// shared are folders that several tests use.
+var shared []string
+
+func TestMain(m *testing.M) {
+	testscript.Main(cleaner{m}, map[string]func(){"mkovf": main})
 }
 
 func deliver(t *testing.T) *delivery {
@@ -351,56 +365,5 @@ func TestBill(t *testing.T) {
 		if err != nil || !bytes.Contains(text, []byte("linux")) {
 			t.Errorf("%s does not speak of the kernel (%v)", name, err)
 		}
-	}
-}
-
-// TestReproducible builds a clone in another folder with an empty build cache.
-func TestReproducible(t *testing.T) {
-	d := deliver(t)
-	if strings.Contains(d.res.Version, "modified") && os.Getenv("CI") == "" {
-		t.Skip("the checkout is modified; a clone would be another version")
-	}
-	clone := filepath.Join(t.TempDir(), "another", "folder")
-	if out, err := exec.Command("git", "clone", "-q", repo, clone).CombinedOutput(); err != nil {
-		t.Fatalf("git clone: %v: %s", err, out)
-	}
-	again := &delivery{dir: filepath.Join(t.TempDir(), "out")}
-	err := again.run(clone, []string{"GOCACHE=" + filepath.Join(t.TempDir(), "cache"), "TZ=Asia/Vladivostok", "GOFLAGS=-tags=other", "GOAMD64=v3"}, "-format", "raw,qcow2,vhd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if fmt.Sprint(d.res.Files) != fmt.Sprint(again.res.Files) {
-		t.Errorf("two builds of %s differ:\n%v\n%v", d.res.Version, d.res.Files, again.res.Files)
-	}
-}
-
-// TestFailedRun leaves the output folder as it was.
-func TestFailedRun(t *testing.T) {
-	bad := filepath.Join(t.TempDir(), "config.json")
-	data, err := os.ReadFile(filepath.Join(repo, "config.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	data = bytes.Replace(data, []byte(`"sha256": "1028`), []byte(`"sha256": "ffff`), 1)
-	if err := os.WriteFile(bad, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out := t.TempDir()
-	if err := os.WriteFile(filepath.Join(out, "parley-controller.ova"), []byte("old"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, err = run(t.Context(), options{config: bad, out: out, progress: newProgress(os.Stderr)})
-	if err == nil {
-		t.Fatal("a wrong config.json was built")
-	}
-	t.Log(err)
-	if got, err := os.ReadFile(filepath.Join(out, "parley-controller.ova")); err != nil || string(got) != "old" {
-		t.Errorf("the old file is %q, %v", got, err)
-	}
-	if entries, _ := os.ReadDir(out); len(entries) != 1 {
-		t.Errorf("left behind: %v", entries)
-	}
-	if _, err := os.Stat(filepath.Join(out, "parley.raw")); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("a file of a failed run was left")
 	}
 }
