@@ -102,8 +102,9 @@ func TestContracts(t *testing.T) {
 }
 
 // execs are the folders that may start processes; on the appliance that is
-// PID 1's alone (image/launch becomes the service).
-var execs = []string{"image/init", "image/launch", "image/qemutest", "tools", "internal/house"}
+// PID 1's alone (image/launch becomes the service). image/internal/stage starts
+// tests in namespaces.
+var execs = []string{"image/init", "image/launch", "image/qemutest", "image/internal/stage", "tools", "internal/house"}
 
 // unsafes say what cannot be said in safe Go.
 var unsafes = map[string]string{

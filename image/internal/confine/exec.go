@@ -50,6 +50,11 @@ func Exec(s *Spec) error {
 		return err
 	}
 	unix.Umask(0o027)
+	// PID 1's descriptors are close-on-exec; one that was forgotten is too from
+	// here on.
+	if err := unix.CloseRange(LivenessFD+1, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("close_range: %w", err)
+	}
 	// PID 1 ignores no signal and blocks none, and execve resets handlers, so
 	// there is nothing to undo about signals.
 	if err := unix.Chdir("/"); err != nil {

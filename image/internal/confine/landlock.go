@@ -80,15 +80,15 @@ func ruleset(s *Spec) (fd int, err error) {
 	if errno != 0 {
 		return -1, fmt.Errorf("landlock_create_ruleset: %w", errno)
 	}
-	fd = int(r)
+	rules := int(r)
 	defer func() {
 		if err != nil {
-			unix.Close(fd)
+			unix.Close(rules)
 		}
 	}()
 	allow := func(rights uint64, paths ...string) error {
 		for _, p := range paths {
-			if err := allowPath(fd, p, rights&fsRights); err != nil {
+			if err := allowPath(rules, p, rights&fsRights); err != nil {
 				return err
 			}
 		}
@@ -104,19 +104,19 @@ func ruleset(s *Spec) (fd int, err error) {
 		return -1, err
 	}
 	if netRights == 0 {
-		return fd, nil
+		return rules, nil
 	}
 	for _, p := range s.Bind {
-		if err := allowPort(fd, p, unix.LANDLOCK_ACCESS_NET_BIND_TCP); err != nil {
+		if err := allowPort(rules, p, unix.LANDLOCK_ACCESS_NET_BIND_TCP); err != nil {
 			return -1, err
 		}
 	}
 	for _, p := range s.Connect {
-		if err := allowPort(fd, p, unix.LANDLOCK_ACCESS_NET_CONNECT_TCP); err != nil {
+		if err := allowPort(rules, p, unix.LANDLOCK_ACCESS_NET_CONNECT_TCP); err != nil {
 			return -1, err
 		}
 	}
-	return fd, nil
+	return rules, nil
 }
 
 // allowPath adds a rule. A path that does not exist needs none.

@@ -4,12 +4,15 @@
 //
 // It needs Linux 6.2 (Landlock ABI 3, truncation) at least; later ABIs add what
 // they can: TCP ports (4), ioctl on devices (5), scopes (6), unix sockets by
-// path (9). UDP is restricted by no ABI that ships today.
+// path (9). UDP is restricted by no ABI that ships today, and neither is MPTCP,
+// which Go's listeners choose where they can: PID 1 turns it off (package
+// kernel), or the rules about ports would be void.
 package confine
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -64,6 +67,9 @@ func Decode(r io.Reader) (*Spec, error) {
 	var s Spec
 	if err := dec.Decode(&s); err != nil {
 		return nil, fmt.Errorf("spec: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("spec: more than one value")
 	}
 	if !strings.HasPrefix(s.Path, "/") {
 		return nil, fmt.Errorf("spec: path %q is not absolute", s.Path)

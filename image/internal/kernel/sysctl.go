@@ -52,6 +52,8 @@ var Sysctls = []Sysctl{
 	// Services take their ports from 443 up without a capability; Landlock says
 	// which of them.
 	{"net.ipv4.ip_unprivileged_port_start", "443"},
+	// Landlock's rules are about TCP and let MPTCP pass, on any port.
+	{"net.mptcp.enabled", "0"},
 	// A host, not a router. Loose reverse-path filter: with two addresses of one
 	// network the answer may leave by the other.
 	{"net.ipv4.conf.all.rp_filter", "2"},
