@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -202,7 +203,10 @@ func (m *machine) loadFont() {
 	if err == nil {
 		err = font.Load("/dev/tty1", f)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
+		m.log.Info("there is no screen that takes a font", "error", err)
+	case err != nil:
 		m.log.Error("font", "error", err)
 	}
 }

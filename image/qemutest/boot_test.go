@@ -103,8 +103,8 @@ func TestSerialConsole(t *testing.T) {
 	v.want("services", `(?m)^mmr .*running`)
 	v.want("restart zctrl", `zctrl`)
 	v.want("start nothing", `nothing`)
-	v.want("logs network -n 50", `10\.0\.2\.15`)
-	v.want("logs init -n 200", `all \d+ services ready`)
+	v.wantLog("logs network -n 50", `10\.0\.2\.15`)
+	v.wantLog("logs init -n 200", `all \d+ services ready`)
 	if out := v.command("logs -n 10000"); strings.Contains(out, v.password) || strings.Contains(out, strings.ReplaceAll(v.password, "-", "")) {
 		t.Error("the generated password is in the log")
 	}
@@ -125,7 +125,7 @@ func TestSerialConsole(t *testing.T) {
 	v.expect("(?i)again.*: ", stepTime)
 	v.send(v.password + "\r")
 	v.expect(prompt, stepTime)
-	v.want("logs console-serial -n 100", `password changed`)
+	v.wantLog("logs console-serial -n 100", `password changed`)
 	v.send("reboot\r")
 	v.expect(`\[y/N\] `, stepTime)
 	v.send("y\r")

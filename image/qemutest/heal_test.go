@@ -71,7 +71,7 @@ func TestHungServiceWithoutWatchdog(t *testing.T) {
 	v.expect("login: ", stepTime)
 	v.login()
 	deadline := time.Now().Add(2 * time.Minute)
-	for !strings.Contains(v.command("logs init -n 300"), "no hardware watchdog\"") {
+	for !strings.Contains(v.unwrapped("logs init -n 300"), "no hardware watchdog\"") {
 		if time.Now().After(deadline) {
 			t.Fatal("the hung service is not killed")
 		}
@@ -119,7 +119,7 @@ func TestPowerButton(t *testing.T) {
 	if text := v.Serial.Text(); strings.Contains(text, "ended badly") || strings.Contains(text, "orderly") {
 		t.Error("an orderly end is called a bad one")
 	}
-	log := v.command("logs init -n 10000")
+	log := v.unwrapped("logs init -n 10000")
 	at := 0
 	for i := len(built.config.Services) - 1; i >= 0; i-- {
 		line := "name=" + built.config.Services[i].Name + " from=stopping to=stopped"
@@ -260,7 +260,7 @@ func TestEnlargedDisk(t *testing.T) {
 	v := boot(t, qemutest.Options{Disk: disk})
 	v.up()
 	v.login()
-	v.want("logs init -n 300", "/perm has grown")
+	v.wantLog("logs init -n 300", "/perm has grown")
 	v.want("status", `4\.[0-9] GiB`)
 	v.off()
 	run(t, "sgdisk", "-v", disk)
@@ -271,7 +271,7 @@ func TestEnlargedDisk(t *testing.T) {
 	v.up()
 	v.login()
 	v.want("status", `4\.[0-9] GiB`)
-	if out := v.command("logs init -n 300"); strings.Count(out, "/perm has grown") != 1 {
+	if out := v.unwrapped("logs init -n 300"); strings.Count(out, "/perm has grown") != 1 {
 		t.Errorf("it grew again:\n%s", out)
 	}
 	v.off()

@@ -300,6 +300,20 @@ func (v *vm) want(line, pattern string) []string {
 	return m
 }
 
+// unwrapped is command for output whose long lines the console breaks.
+func (v *vm) unwrapped(line string) string {
+	v.t.Helper()
+	return strings.Join(strings.Fields(v.command(line)), " ")
+}
+
+// wantLog is want for such output.
+func (v *vm) wantLog(line, pattern string) {
+	v.t.Helper()
+	if out := v.unwrapped(line); !regexp.MustCompile(pattern).MatchString(out) {
+		v.t.Fatalf("%s printed\n%s\nwant %q", line, out, pattern)
+	}
+}
+
 // off presses the power button and waits until the machine is off.
 func (v *vm) off() {
 	v.t.Helper()

@@ -17,9 +17,11 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
-	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -209,18 +211,25 @@ func (p *process) Messages() <-chan liveness.Message { return p.messages }
 func (p *process) Exited() <-chan supervisor.Exit    { return p.exited }
 func (p *process) Signal(sig syscall.Signal) error   { return p.table.signal(p, sig) }
 
-// Ping writes a packet. The socket holds more than the one ping that is ever
-// unanswered, so the deadline is for a service that broke the rule.
+// Ping writes a packet and never waits: the socket holds more than the one ping
+// that is ever unanswered, so one that is full is a service that broke the rule.
+// There is no deadline. On a slow machine one that is short is over before the
+// write was tried, and a ping that nobody got counts as one not answered.
 func (p *process) Ping(seq uint64) error {
 	b, err := json.Marshal(liveness.Ping{Seq: seq})
 	if err != nil {
 		return err
 	}
-	if err := p.line.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+	c, err := p.line.SyscallConn()
+	if err != nil {
 		return err
 	}
-	_, err = p.line.Write(b)
-	return err
+	var werr error
+	err = c.Write(func(fd uintptr) bool {
+		_, werr = unix.Write(int(fd), b)
+		return true
+	})
+	return errors.Join(err, werr)
 }
 
 func (p *process) Close() {
@@ -257,7 +266,7 @@ func (p *process) read(name string, log *slog.Logger) {
 }
 
 // ParseMessage reads one packet of a service. Texts are cut to
-// liveness.MaxText bytes, and control characters in them become spaces.
+// liveness.MaxText bytes of JSON, and what does not print becomes a space.
 func ParseMessage(b []byte) (liveness.Message, error) {
 	var m liveness.Message
 	if len(b) > liveness.MaxMessage {
@@ -270,17 +279,26 @@ func ParseMessage(b []byte) (liveness.Message, error) {
 	return m, nil
 }
 
+// oneLine bounds the text as JSON spells it, which is how package liveness
+// counts too: a status with many services must fit into one line.
 func oneLine(s string) string {
-	out := make([]rune, 0, len(s))
-	n := 0
+	var b strings.Builder
+	size := 0
 	for _, c := range s {
-		if c < ' ' || c >= 0x7f && c < 0xa0 || c == 0x2028 || c == 0x2029 {
+		if !unicode.IsPrint(c) {
 			c = ' '
 		}
-		if n += len(string(c)); n > liveness.MaxText {
+		n := utf8.RuneLen(c)
+		switch c {
+		case '"', '\\':
+			n = 2
+		case '<', '>', '&':
+			n = 6
+		}
+		if size += n; size > liveness.MaxText {
 			break
 		}
-		out = append(out, c)
+		b.WriteRune(c)
 	}
-	return string(out)
+	return b.String()
 }
