@@ -2,11 +2,87 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/image/liveness"
+	"github.com/parley-meet/parley/services/internal/certificate"
+	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/nic"
+	"github.com/parley-meet/parley/services/internal/webconsole"
 )
 
+// webName is the service's name in config.json, and networkName that of the one
+// that keeps the machine's address.
+const (
+	webName     = "console-web"
+	networkName = "network"
+)
+
+// waitingLogins is how many passwords wait for the one that is checked.
+const waitingLogins = 8
+
+// runWeb serves the web console until ctx ends.
 func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen string) error {
-	return nil
+	hostname, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	certs := &certificate.Keeper{Dir: filepath.Join(layout.PermDir, webName), RunDir: layout.CredentialRunDir}
+	if err := certs.Load(time.Now(), hostname, addresses()); err != nil {
+		if c, _ := certs.Certificate(nil); c == nil {
+			return err
+		}
+		log.Warn("certificate: a new one was made", "error", err)
+	}
+	c, err := webconsole.New(webconsole.Config{
+		Appliance:   &control.Client{Path: layout.ControlSocket},
+		Store:       credential.NewStore(),
+		Hasher:      credential.NewHasher(waitingLogins),
+		Interfaces:  nic.List,
+		Certificate: certs,
+		Cutting:     []string{webName, networkName},
+		Log:         log,
+	})
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.Serve(ctx, l) })
+	g.Go(func() error {
+		if err := line.Ready(fmt.Sprintf("https on port %d", l.Addr().(*net.TCPAddr).Port)); err != nil {
+			return err
+		}
+		return line.Run(ctx, c.Check)
+	})
+	// Storing waits for the machine's address and for the disk; nobody waits for it.
+	g.Go(func() error {
+		if err := certs.Keep(ctx, hostname, addresses); err != nil {
+			log.Warn("certificate: not kept, and made anew at the next start", "error", err)
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// addresses are those to put into a certificate.
+func addresses() []netip.Addr {
+	list, err := nic.List()
+	if err != nil {
+		return nil // a certificate without addresses is as good: it is compared by its fingerprint
+	}
+	return nic.Reachable(list)
 }

@@ -1,0 +1,94 @@
+"use strict";
+// Keeps the status page fresh: the server sends fields by the key in data-live,
+// and this puts them in place. No markup comes over the wire.
+(() => {
+  const page = document.querySelector("[data-stream]");
+  const link = document.getElementById("link");
+  const said = document.getElementById("said");
+  if (!page || !window.EventSource) return;
+
+  const elements = new Map();
+  for (const e of document.querySelectorAll("[data-live]")) elements.set(e.dataset.live, e);
+
+  let source = null;
+  let retry = 0;
+  let first = true; // of a connection: what it sends is no news to a listener
+  let leaving = false;
+
+  const reload = () => {
+    if (leaving) return;
+    leaving = true;
+    location.assign(location.pathname);
+  };
+
+  const tell = (state) => {
+    link.dataset.link = state;
+    if (link.dataset.shown === state) return;
+    link.dataset.shown = state;
+    link.textContent = link.dataset[state];
+  };
+
+  const put = (e, f, news) => {
+    const hidden = Boolean(f.h);
+    if (e.hidden !== hidden) {
+      if (hidden && e.contains(document.activeElement)) {
+        // A button that goes must not take the keyboard's place with it.
+        const row = e.closest("tr") || document.getElementById("main");
+        e.hidden = true;
+        const next = row.querySelector("form:not([hidden]) button") || document.getElementById("main");
+        next.focus();
+      }
+      e.hidden = hidden;
+    }
+    if (f.s) e.dataset.state = f.s; else delete e.dataset.state;
+    if (e.tagName === "METER") { e.value = f.v || 0; return; }
+    if (e.tagName === "TIME") {
+      if (f.d) e.dateTime = f.d; else e.removeAttribute("datetime");
+      if (f.x) e.title = f.x; else e.removeAttribute("title");
+    }
+    if (e.firstElementChild) return; // a container has no text of its own
+    const text = f.t || "";
+    if (e.textContent === text) return;
+    e.textContent = text;
+    if (e.dataset.say !== undefined && text) news.push(e.dataset.say ? e.dataset.say + ": " + text : text);
+  };
+
+  const apply = (fields) => {
+    if (fields.shape && fields.shape.s !== page.dataset.state) { reload(); return; }
+    const news = [];
+    for (const [key, f] of Object.entries(fields)) {
+      const e = elements.get(key);
+      if (e && e !== page) put(e, f, news);
+    }
+    if (news.length && !first) said.textContent = news.join(". ");
+    first = false;
+  };
+
+  const close = () => {
+    clearTimeout(retry);
+    if (source) source.close();
+    source = null;
+  };
+
+  const open = () => {
+    close();
+    if (leaving) return;
+    source = new EventSource(page.dataset.stream);
+    first = true;
+    source.addEventListener("status", (e) => { tell("on"); apply(JSON.parse(e.data)); });
+    source.addEventListener("end", () => { close(); reload(); });
+    source.addEventListener("error", () => {
+      tell("off");
+      // The browser tries again by itself, unless it was turned away.
+      if (source && source.readyState === EventSource.CLOSED) retry = setTimeout(open, 5000);
+    });
+  };
+
+  // A page that nobody looks at holds no connection.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { close(); tell("paused"); } else open();
+  });
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (e) => { if (e.persisted) reload(); });
+  open();
+})();

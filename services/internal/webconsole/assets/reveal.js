@@ -1,0 +1,10 @@
+"use strict";
+// A generated password is typed from another screen: let it be seen.
+for (const box of document.querySelectorAll("[data-reveal]")) {
+  const field = document.getElementById(box.dataset.reveal);
+  box.checked = false;
+  box.closest("p").hidden = false;
+  box.addEventListener("change", () => { field.type = box.checked ? "text" : "password"; });
+  // A browser must not keep it among what was typed into text fields.
+  field.form.addEventListener("submit", () => { field.type = "password"; });
+}

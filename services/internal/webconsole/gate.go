@@ -1,0 +1,232 @@
+package webconsole
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Bounds of connections. For a new one beyond a bound the connection that has
+// waited longest without a request is closed; where all are at work, the new one
+// is turned away.
+const (
+	maxConns     = 256
+	maxPeerConns = 32 // of an IPv4 address, of an IPv6 /64
+	stuckAfter   = 10 * time.Second
+)
+
+// gate is the server's listener: it bounds the connections that come by TCP, and
+// takes others from within the process.
+type gate struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+
+	mu      sync.Mutex
+	addr    net.Addr
+	all     map[*conn]bool
+	peers   map[netip.Prefix]int
+	err     error     // of accept, until it works again
+	errFrom time.Time // of err
+}
+
+func newGate() *gate {
+	return &gate{conns: make(chan net.Conn), done: make(chan struct{}), all: map[*conn]bool{}, peers: map[netip.Prefix]int{}}
+}
+
+// conn is a connection that was let in.
+type conn struct {
+	net.Conn
+	g    *gate
+	peer netip.Prefix
+	once sync.Once
+	// Guarded by the gate's lock:
+	waits bool // between requests, or before the first
+	since time.Time
+}
+
+// Close makes room for another.
+func (c *conn) Close() error {
+	c.once.Do(func() {
+		c.g.mu.Lock()
+		defer c.g.mu.Unlock()
+		delete(c.g.all, c)
+		if c.g.peers[c.peer]--; c.g.peers[c.peer] <= 0 {
+			delete(c.g.peers, c.peer)
+		}
+	})
+	return c.Conn.Close()
+}
+
+// accept lets connections from l in until it is closed.
+func (g *gate) accept(l net.Listener) {
+	g.mu.Lock()
+	g.addr = l.Addr()
+	g.mu.Unlock()
+	pause := 10 * time.Millisecond
+	for {
+		nc, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			g.fail(err)
+			return
+		}
+		g.fail(err)
+		if err != nil { // no file descriptors, or the peer was quick: try again
+			select {
+			case <-time.After(pause):
+			case <-g.done:
+				return
+			}
+			pause = min(2*pause, time.Second)
+			continue
+		}
+		pause = 10 * time.Millisecond
+		c := g.admit(nc)
+		if c == nil {
+			nc.Close()
+			continue
+		}
+		select {
+		case g.conns <- c:
+		case <-g.done:
+			c.Close()
+			return
+		}
+	}
+}
+
+func (g *gate) fail(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil && g.err == nil {
+		g.errFrom = time.Now()
+	}
+	g.err = err
+}
+
+// trouble returns why no connections are accepted, when that lasts.
+func (g *gate) trouble() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err == nil || time.Since(g.errFrom) < stuckAfter && !errors.Is(g.err, net.ErrClosed) {
+		return nil
+	}
+	return fmt.Errorf("accept: %w", g.err)
+}
+
+// admit counts a connection in, or returns nil.
+func (g *gate) admit(nc net.Conn) *conn {
+	c := &conn{Conn: nc, g: g, peer: peer(nc.RemoteAddr()), waits: true, since: time.Now()}
+	g.mu.Lock()
+	var victim *conn
+	full := false
+	switch {
+	case g.peers[c.peer] >= maxPeerConns:
+		full, victim = true, g.waitingLocked(func(o *conn) bool { return o.peer == c.peer })
+	case len(g.all) >= maxConns:
+		full, victim = true, g.waitingLocked(func(*conn) bool { return true })
+	}
+	if full && victim == nil {
+		g.mu.Unlock()
+		return nil
+	}
+	g.all[c] = true
+	g.peers[c.peer]++
+	g.mu.Unlock()
+	if victim != nil {
+		victim.Close()
+	}
+	return c
+}
+
+// waitingLocked returns the connection that has waited longest.
+func (g *gate) waitingLocked(which func(*conn) bool) *conn {
+	var oldest *conn
+	for c := range g.all {
+		if c.waits && which(c) && (oldest == nil || c.since.Before(oldest.since)) {
+			oldest = c
+		}
+	}
+	return oldest
+}
+
+// connState is for http.Server.
+func (g *gate) connState(nc net.Conn, s http.ConnState) {
+	t, ok := nc.(*tls.Conn)
+	if !ok {
+		return
+	}
+	c, ok := t.NetConn().(*conn)
+	if !ok {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c.waits, c.since = s == http.StateNew || s == http.StateIdle, time.Now()
+}
+
+// peer returns what addresses are counted by.
+func peer(a net.Addr) netip.Prefix {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Prefix{}
+	}
+	ip := ap.Addr().Unmap().WithZone("")
+	bits := ip.BitLen()
+	if ip.Is6() {
+		bits = 64
+	}
+	return netip.PrefixFrom(ip, bits).Masked()
+}
+
+// dial connects from within the process.
+func (g *gate) dial(ctx context.Context) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case g.conns <- far:
+		return near, nil
+	case <-g.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Accept is for http.Server.
+func (g *gate) Accept() (net.Conn, error) {
+	select {
+	case c := <-g.conns:
+		return c, nil
+	case <-g.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept.
+func (g *gate) Close() error {
+	g.once.Do(func() { close(g.done) })
+	return nil
+}
+
+// Addr is for http.Server.
+func (g *gate) Addr() net.Addr {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.addr == nil {
+		return &net.TCPAddr{}
+	}
+	return g.addr
+}
+
+func (g *gate) address() string {
+	if a, ok := g.Addr().(*net.TCPAddr); ok {
+		return fmt.Sprintf("port %d", a.Port)
+	}
+	return g.Addr().String()
+}

@@ -1,0 +1,71 @@
+package webconsole
+
+import (
+	"context"
+	"time"
+
+	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/nic"
+)
+
+const (
+	statusLimit = 3 * time.Second // for PID 1's answer
+	fresh       = 700 * time.Millisecond
+)
+
+// state is the appliance as it was at a moment. It is read-only.
+type state struct {
+	at         time.Time
+	status     *control.Status // nil when PID 1 does not answer
+	err        error           // then
+	interfaces []nic.Interface
+}
+
+// source asks for the state on behalf of everybody at once: however many look,
+// PID 1 is asked once at a time.
+type source struct {
+	appliance  Appliance
+	interfaces func() ([]nic.Interface, error)
+	turn       chan struct{} // holds a token while one asks
+	last       *state        // guarded by turn
+}
+
+func newSource(a Appliance, interfaces func() ([]nic.Interface, error)) *source {
+	return &source{appliance: a, interfaces: interfaces, turn: make(chan struct{}, 1)}
+}
+
+// get returns the state, which is at most maxAge old.
+func (s *source) get(ctx context.Context, maxAge time.Duration) *state {
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return &state{at: time.Now(), err: ctx.Err()}
+	}
+	defer func() { <-s.turn }()
+	if s.last != nil && time.Since(s.last.at) < maxAge {
+		return s.last
+	}
+	// Not ctx: others wait for the answer too.
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusLimit)
+	defer cancel()
+	n := &state{}
+	n.status, n.err = s.appliance.Status(limit)
+	if list, err := s.interfaces(); err == nil {
+		for _, i := range list {
+			if !i.Loopback {
+				n.interfaces = append(n.interfaces, i)
+			}
+		}
+	}
+	n.at = time.Now()
+	s.last = n
+	return n
+}
+
+// host returns the machine's name, or "".
+func (s *state) host() string {
+	if s.status == nil {
+		return ""
+	}
+	return cut(s.status.Hostname, 63)
+}
