@@ -194,7 +194,7 @@ func (c *Client) close() {
 // receive hands messages to the loop until the connection ends.
 func (c *Client) receive(ctx context.Context, conn Conn) {
 	buf := make([]byte, maxMessage)
-	for {
+	for bad := 0; ; {
 		n, err := conn.Receive(buf)
 		if err != nil {
 			select {
@@ -204,8 +204,11 @@ func (c *Client) receive(ctx context.Context, conn Conn) {
 			return
 		}
 		m, err := dhcpv4.FromBytes(buf[:n])
-		if err != nil {
-			continue // anybody can send anything to this port
+		if err != nil { // anybody can send anything to this port
+			if bad++; bad <= maxComplaints {
+				c.cfg.Log.Warn("message cannot be read", "bytes", n, "err", err)
+			}
+			continue
 		}
 		select {
 		case c.packets <- m:

@@ -200,6 +200,12 @@ func (m *Machine) Probed(now time.Time, a netip.Addr, owner net.HardwareAddr) Ou
 	if m.phase != Probing || m.lease.Address.Addr() != a {
 		return Output{}
 	}
+	if owner == nil && m.lease.Over(now) { // it was about to end
+		m.wish = a
+		out := Output{Unbind: m.drop()}
+		out.Send = m.discover(now)
+		return out
+	}
 	if owner == nil {
 		return m.bind(now, m.lease, m.then)
 	}

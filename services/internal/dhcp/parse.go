@@ -44,11 +44,14 @@ func (p *parser) lease(acquired time.Time, prev *Lease) (*Lease, error) {
 		return nil, err
 	}
 	l := &Lease{Address: netip.PrefixFrom(addr, bits), Acquired: acquired}
-	server := p.addresses(dhcpv4.OptionServerIdentifier, 1)
-	if len(server) != 1 {
-		return nil, errors.Join(append(p.problems, errors.New("no server identifier"))...)
+	server, ok := p.get(dhcpv4.OptionServerIdentifier)
+	if !ok {
+		return nil, errors.New("no server identifier")
 	}
-	l.Server = server[0]
+	if len(server) != 4 {
+		return nil, fmt.Errorf("server identifier of %d bytes, want 4", len(server))
+	}
+	l.Server = netip.AddrFrom4([4]byte(server))
 	if err := p.times(l, prev); err != nil {
 		return nil, err
 	}
@@ -64,8 +67,15 @@ func (p *parser) lease(acquired time.Time, prev *Lease) (*Lease, error) {
 	return l, nil
 }
 
+// maxProblems is how many problems of one message are told: it can have
+// hundreds.
+const maxProblems = 16
+
 // skip notes why an option, or a part of it, is not used.
 func (p *parser) skip(code dhcpv4.OptionCode, err error) {
+	if len(p.problems) == maxProblems {
+		return
+	}
 	p.problems = append(p.problems, fmt.Errorf("option %d (%v): %w", code.Code(), code, err))
 }
 

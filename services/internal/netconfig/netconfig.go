@@ -162,21 +162,22 @@ func CheckRoute(r Route, self netip.Addr) error {
 }
 
 // CheckName returns an error unless s is a domain name as RFC 1123, 2.1 allows
-// them (and underscores, which real ones have), without a dot at its end.
+// them (and underscores, which real ones have), without a dot at its end. The
+// error quotes only the beginning of a long one.
 func CheckName(s string) error {
 	if len(s) == 0 || len(s) > 253 {
-		return fmt.Errorf("name %q: %d bytes, want 1 to 253", s, len(s))
+		return fmt.Errorf("name %.80q: %d bytes, want 1 to 253", s, len(s))
 	}
 	for label := range strings.SplitSeq(s, ".") {
 		if len(label) == 0 || len(label) > 63 {
-			return fmt.Errorf("name %q: label of %d bytes, want 1 to 63", s, len(label))
+			return fmt.Errorf("name %.80q: label of %d bytes, want 1 to 63", s, len(label))
 		}
 		if label[0] == '-' || label[len(label)-1] == '-' {
-			return fmt.Errorf("name %q: label %q begins or ends with a hyphen", s, label)
+			return fmt.Errorf("name %.80q: label %.80q begins or ends with a hyphen", s, label)
 		}
 		for i := range len(label) {
 			if c := label[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
-				return fmt.Errorf("name %q: byte %#02x, want letters, digits, hyphens", s, c)
+				return fmt.Errorf("name %.80q: byte %#02x, want letters, digits, hyphens", s, c)
 			}
 		}
 	}
