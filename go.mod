@@ -5,6 +5,7 @@ go 1.26.0
 toolchain go1.26.8
 
 require (
+	github.com/CycloneDX/cyclonedx-go v0.12.0 // tests: reader and schema of bills of materials
 	github.com/diskfs/go-diskfs v1.9.4 // GPT, and file systems to compare ours with in tests
 	github.com/gokrazy/gokrazy v0.0.0-20260418085648-c38c3134b8a7 // Boot, the first steps of PID 1
 	github.com/gokrazy/kernel.amd64 v0.0.0-20260705070735-de680abf072b // the kernel that is packed
@@ -12,6 +13,7 @@ require (
 	github.com/klauspost/compress v1.20.3 // deflate, three times as fast as the standard library
 	github.com/mdlayher/packet v1.1.2 // packet sockets for DHCP before there is an address
 	github.com/rogpeppe/go-internal v1.16.0 // tests: scripts of command lines
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // tests: the judge of JSON schemas
 	github.com/vishvananda/netlink v1.3.1 // addresses, routes and links
 	github.com/vmware/govmomi v0.53.0 // tests: the strict OVF reader of VMware tools
 	golang.org/x/crypto v0.58.0 // argon2id, and its BLAKE2b
@@ -35,5 +37,6 @@ require (
 	github.com/spf13/pflag v1.0.5 // indirect
 	github.com/u-root/uio v0.0.0-20230220225925-ffce2a382923 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
-	golang.org/x/tools v0.26.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+	golang.org/x/tools v0.51.0 // indirect
 )

@@ -17,6 +17,7 @@ const (
 	maxCPUs       = 64
 	minMemoryMiB  = 512
 	maxMemoryMiB  = 1 << 20
+	memoryStepMiB = 4
 	maxDiskMiB    = 2 << 20 // 2 TiB: the BIOS path counts sectors in 32 bits
 	maxHostname   = 63      // Linux takes 64 bytes; one label has 63
 	maxInterface  = 15      // IFNAMSIZ without its NUL
@@ -171,8 +172,16 @@ func cleanImport(s string) bool {
 
 func (c *checker) hardware(h *Hardware) {
 	c.within("hardware.cpus", int64(h.CPUs), 1, maxCPUs)
-	c.within("hardware.memoryMiB", int64(h.MemoryMiB), minMemoryMiB, maxMemoryMiB)
+	c.machineMemory("hardware.memoryMiB", h.MemoryMiB)
 	c.within("hardware.diskMiB", int64(h.DiskMiB), (layout.MinDiskSize+layout.MiB-1)/layout.MiB, maxDiskMiB)
+}
+
+// machineMemory checks the size of a machine, which vSphere takes in steps.
+func (c *checker) machineMemory(path string, mib int) {
+	c.within(path, int64(mib), minMemoryMiB, maxMemoryMiB)
+	if mib%memoryStepMiB != 0 {
+		c.fail(path, "%d: want a multiple of %d", mib, memoryStepMiB)
+	}
 }
 
 func (c *checker) network(n *Network) {
@@ -230,7 +239,7 @@ func (c *checker) variants(cfg *Config) {
 			c.within(join(p, "cpus"), int64(v.CPUs), 1, maxCPUs)
 		}
 		if v.MemoryMiB != 0 {
-			c.within(join(p, "memoryMiB"), int64(v.MemoryMiB), minMemoryMiB, maxMemoryMiB)
+			c.machineMemory(join(p, "memoryMiB"), v.MemoryMiB)
 		}
 		if slices.Contains(roles, v.Role) && !anyRuns(cfg.Services, v.Role) {
 			c.fail(join(p, "role"), "%s: no service runs in this role", quote(v.Role))

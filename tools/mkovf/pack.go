@@ -143,6 +143,11 @@ func (p *packer) spec(v config.Variant, img *image.Result, vmdkName string, size
 	if memory == 0 {
 		memory = p.cfg.Hardware.MemoryMiB
 	}
+	// With both, BIOS: it is what VirtualBox takes whatever stands here.
+	firmware := ovf.BIOS
+	if !p.cfg.HasFirmware(config.BIOS) {
+		firmware = ovf.EFI
+	}
 	return ovf.Spec{
 		ID: v.Name, Name: v.Title, Product: v.Title, Vendor: "Parley",
 		Version: p.version.String, FullVersion: p.version.String,
@@ -152,7 +157,7 @@ func (p *packer) spec(v config.Variant, img *image.Result, vmdkName string, size
 		},
 		CPUs: cpus, MemoryMiB: int64(memory),
 		Disk:       ovf.Disk{File: vmdkName, Size: size, CapacityMiB: img.Size / layout.MiB, Populated: img.Used},
-		Firmware:   ovf.BIOS,
+		Firmware:   firmware,
 		Serial:     true,
 		Properties: ovf.Properties(ovf.Role(v.Role)),
 	}

@@ -135,9 +135,10 @@ type (
 		ID string `json:"id"`
 	}
 	external struct {
-		Type   string `json:"type"`
-		URL    string `json:"url"`
-		Hashes []hash `json:"hashes,omitempty"`
+		Type    string `json:"type"`
+		URL     string `json:"url"`
+		Comment string `json:"comment,omitempty"`
+		Hashes  []hash `json:"hashes,omitempty"`
 	}
 	property struct {
 		Name  string `json:"name"`
@@ -197,7 +198,7 @@ func build(d Document) (*bom, error) {
 		if f.Name == "" || f.SHA256 == [32]byte{} {
 			return nil, fmt.Errorf("file %q with SHA-256 %x: want both", f.Name, f.SHA256)
 		}
-		files = append(files, external{"distribution", url.PathEscape(f.Name), sha(f.SHA256)})
+		files = append(files, external{Type: "distribution", URL: url.PathEscape(f.Name), Hashes: sha(f.SHA256)})
 	}
 	b := &bom{
 		Schema: "http://cyclonedx.org/schema/bom-1.5.schema.json", Format: "CycloneDX", SpecVersion: "1.5", Version: 1,
@@ -218,7 +219,7 @@ func build(d Document) (*bom, error) {
 			Hashes: sha(c.SHA256), Licenses: licences(c.Licence), CPE: c.CPE, PURL: c.PURL,
 		}
 		if c.Source != "" {
-			x.References = []external{{Type: "source-distribution", URL: c.Source}}
+			x.References = []external{{Type: "distribution", URL: c.Source, Comment: "source"}}
 		}
 		b.Components = append(b.Components, x)
 		root.DependsOn = append(root.DependsOn, x.Ref)

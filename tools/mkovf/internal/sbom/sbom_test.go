@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/parley-meet/parley/tools/mkovf/internal/judge"
 )
 
 // info is the build information of a program with the given modules ("path@version").
@@ -85,7 +87,7 @@ func TestBill(t *testing.T) {
 	if c := refs["go:github.com/Foo/Bar@v1.0.0"]; c.PURL != "pkg:golang/github.com/foo/bar@v1.0.0?type=module" || c.Licenses != nil {
 		t.Errorf("module is %+v", c)
 	}
-	if c := refs["component:linux"]; c.Licenses[0].Expression != "GPL-2.0-only WITH Linux-syscall-note" || c.References[0].Type != "source-distribution" || c.CPE == "" {
+	if c := refs["component:linux"]; c.Licenses[0].Expression != "GPL-2.0-only WITH Linux-syscall-note" || c.References[0].Comment != "source" || c.CPE == "" {
 		t.Errorf("kernel is %+v", c)
 	}
 	// Every dependency leads to a component, and every component is reached from the appliance.
@@ -109,6 +111,28 @@ func TestBill(t *testing.T) {
 	visit(rootRef)
 	if len(reached) != len(refs)+1 {
 		t.Errorf("%d of %d components are reached", len(reached)-1, len(refs))
+	}
+}
+
+// TestSchema gives bills to the schema, good ones and, so that it is known to
+// judge, spoiled ones.
+func TestSchema(t *testing.T) {
+	d := document()
+	d.Components = append(d.Components, Component{Type: "data", Name: "font", Version: "1", Licence: "LicenseRef-own"})
+	good, _ := render(t, d)
+	if b := judge.CycloneDX(t, good); len(*b.Components) != 9 {
+		t.Errorf("%d components", len(*b.Components))
+	}
+	for _, edit := range [][2]string{
+		{`"BSD-3-Clause"`, `"BSD-33"`}, {`"bomFormat": "CycloneDX"`, `"bomFormat": "SPDX"`}, {`"type": "firmware"`, `"type": "rom"`},
+		{`"alg": "SHA-256"`, `"alg": "SHA256"`}, {`urn:uuid:`, `uuid:`}, {`"bom-ref": "appliance"`, `"bomref": "appliance"`},
+		{`2026-01-02T02:04:05Z`, `2026-01-02`}, {`"type": "distribution"`, `"type": "source-distribution"`},
+	} {
+		bad := strings.ReplaceAll(string(good), edit[0], edit[1])
+		if bad == string(good) {
+			t.Fatalf("%s is not in the bill", edit[0])
+		}
+		t.Run(edit[1], func(t *testing.T) { judge.InvalidCycloneDX(t, []byte(bad)) })
 	}
 }
 
