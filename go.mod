@@ -6,6 +6,8 @@ toolchain go1.26.8
 
 require (
 	github.com/CycloneDX/cyclonedx-go v0.12.0 // tests: reader and schema of bills of materials
+	github.com/chromedp/cdproto v0.159.0 // tests: events and emulation of the browser
+	github.com/chromedp/chromedp v0.23.0 // tests: a real browser looks at the pages
 	github.com/diskfs/go-diskfs v1.9.4 // GPT, and file systems to compare ours with in tests
 	github.com/gokrazy/gokrazy v0.0.0-20260418085648-c38c3134b8a7 // Boot, the first steps of PID 1
 	github.com/gokrazy/kernel.amd64 v0.0.0-20260705070735-de680abf072b // the kernel that is packed
@@ -26,6 +28,7 @@ require (
 
 require (
 	github.com/elliotwutingfeng/asciiset v0.0.0-20260129054604-cfde2086bc57 // indirect
+	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/gokrazy/internal v0.0.0-20251208203110-3c1aa9087c82 // indirect
 	github.com/google/renameio/v2 v2.0.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect

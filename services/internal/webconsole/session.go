@@ -115,7 +115,9 @@ func (t *sessions) get(token string, cred credential.Credential, now time.Time, 
 		why = endedPassword
 	}
 	if why != "" {
-		delete(t.m, k)
+		if touch {
+			delete(t.m, k) // a stream leaves it for the page to find, which tells the user why
+		}
 		return nil, why
 	}
 	if touch && now.After(s.used) {

@@ -173,7 +173,7 @@ func (v view) service(s *state, w *look.Words, sv control.Service) {
 		detail = ""
 	}
 	if sv.CrashLoop {
-		detail = strings.TrimSuffix(w.T("crash-loop")+". "+detail, ". ")
+		detail = strings.TrimSuffix(w.T("crash-loop")+" · "+detail, " · ")
 	}
 	v[k+".detail"] = field{Text: detail, Hidden: detail == ""}
 	v[k+".since"] = field{Text: "–"}

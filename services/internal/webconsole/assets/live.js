@@ -21,11 +21,11 @@
     location.assign(location.pathname);
   };
 
+  const words = { live: link.dataset.textLive, lost: link.dataset.textLost, paused: link.dataset.textPaused };
   const tell = (state) => {
+    if (link.dataset.link === state) return;
     link.dataset.link = state;
-    if (link.dataset.shown === state) return;
-    link.dataset.shown = state;
-    link.textContent = link.dataset[state];
+    link.textContent = words[state];
   };
 
   const put = (e, f, news) => {
@@ -75,10 +75,10 @@
     if (leaving) return;
     source = new EventSource(page.dataset.stream);
     first = true;
-    source.addEventListener("status", (e) => { tell("on"); apply(JSON.parse(e.data)); });
+    source.addEventListener("status", (e) => { tell("live"); apply(JSON.parse(e.data)); });
     source.addEventListener("end", () => { close(); reload(); });
     source.addEventListener("error", () => {
-      tell("off");
+      tell("lost");
       // The browser tries again by itself, unless it was turned away.
       if (source && source.readyState === EventSource.CLOSED) retry = setTimeout(open, 5000);
     });

@@ -1,0 +1,301 @@
+package webconsole
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"github.com/parley-meet/parley/image/control"
+)
+
+// chromium returns where the browser is; without one the test is skipped on a
+// desk and fails in CI.
+func chromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("chromium is not installed")
+	}
+	t.Skip("chromium is not installed")
+	return ""
+}
+
+// tab is a page in a real browser. What the browser complains about, a refused
+// style as much as an exception, fails the test.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+func newTab(t *testing.T, language string) *tab {
+	t.Helper()
+	path := chromium(t)
+	opts := []chromedp.ExecAllocatorOption{
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
+		chromedp.Headless, chromedp.DisableGPU, chromedp.NoSandbox, // the tests may run as root
+		chromedp.IgnoreCertErrors,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("accept-lang", language),
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewExecAllocator(ctx, opts...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithListener(func(ev any) {
+		switch e := ev.(type) {
+		case *runtime.EventExceptionThrown:
+			t.Errorf("exception in the page: %v", e.ExceptionDetails)
+		case *log.EventEntryAdded:
+			// Answers like 403 are entries too, and meant.
+			if e.Entry.Source != log.EntrySourceNetwork {
+				t.Errorf("the browser complains: %s %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL)
+			}
+		}
+	}))
+	t.Cleanup(func() {
+		_ = chromedp.Cancel(ctx) // waits for the browser, which still writes into its folder
+		cancel()
+	})
+	b := &tab{t, ctx}
+	call(b, log.Enable, cdp.Empty{})
+	b.size(1280)
+	return b
+}
+
+func (b *tab) run(actions ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// until waits for a script to return true.
+func (b *tab) until(script string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, chromedp.Poll[chromedp.Void](script, chromedp.WithPollingInterval(50*time.Millisecond))); err != nil {
+		body, _ := chromedp.Run(b.ctx, chromedp.Text("body"))
+		b.t.Fatalf("%s: %v\n%s", script, err, body)
+	}
+}
+
+func (b *tab) value(script string) string {
+	b.t.Helper()
+	s, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("String("+script+")"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return s
+}
+
+// call runs a command of the browser's protocol.
+func call[P, R any](b *tab, cmd cdp.Command[P, R], params P) {
+	b.t.Helper()
+	if _, err := chromedp.Call(b.ctx, cmd, params); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *tab) size(width int64) {
+	b.t.Helper()
+	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 800, DeviceScaleFactor: 1, Mobile: width < 500})
+}
+
+func (b *tab) media(features ...string) {
+	b.t.Helper()
+	var p emulation.SetEmulatedMediaParams
+	for i := 0; i < len(features); i += 2 {
+		p.Features = append(p.Features, &emulation.MediaFeature{Name: features[i], Value: features[i+1]})
+	}
+	call(b, emulation.SetEmulatedMedia, p)
+}
+
+func (b *tab) login(base string) {
+	b.t.Helper()
+	b.run(chromedp.Navigate(base+"/"), chromedp.WaitVisible("#password"),
+		chromedp.SendKeys("#password", testPassword+"\r"), chromedp.WaitVisible(".services"))
+}
+
+// shots are taken when PARLEY_SHOTS names a folder, for people to look at.
+func (b *tab) shots(name string) {
+	dir := os.Getenv("PARLEY_SHOTS")
+	if dir == "" {
+		return
+	}
+	b.t.Helper()
+	for _, scheme := range []string{"light", "dark"} {
+		for _, width := range []int64{360, 1280} {
+			b.media("prefers-color-scheme", scheme)
+			b.size(width)
+			b.run(chromedp.Sleep(300 * time.Millisecond))
+			png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%s-%d.png", name, scheme, width)), png, 0o644); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	}
+	b.media()
+	b.size(1280)
+}
+
+func TestBrowser(t *testing.T) {
+	r := newRig(t, testPassword)
+	b := newTab(t, "en")
+	b.run(chromedp.Navigate(r.base+"/"), chromedp.WaitVisible("#password"))
+	if got := b.value("document.activeElement.id"); got != "password" {
+		t.Errorf("the keyboard is at %q, want the password", got)
+	}
+	b.shots("login-en")
+	// A wrong password, with the keyboard alone.
+	b.run(chromedp.SendKeys("#password", "wrong\r"), chromedp.WaitVisible("#error"))
+	b.shots("login-wrong-en")
+	b.run(chromedp.Click("#reveal"))
+	if got := b.value("document.getElementById('password').type"); got != "text" {
+		t.Errorf("the revealed password is in a field of type %q", got)
+	}
+	b.run(chromedp.SendKeys("#password", testPassword+"\r"), chromedp.WaitVisible(".services"))
+	if got := b.value("document.cookie"); got != "" {
+		t.Errorf("scripts see the cookies %q", got)
+	}
+	b.until(`document.getElementById("link").textContent === "Live"`)
+	b.shots("status-en")
+
+	// News without loading the page anew.
+	b.run(chromedp.Evaluate[chromedp.Void]("window.mark = 1"))
+	r.server.Change(func(s *control.Status) {
+		s.Services[3].State, s.Services[3].Since, s.Services[3].Detail = control.StateUnhealthy, time.Now(), "<b>no route</b>"
+	})
+	b.until(`document.querySelector('[data-live="svc.zctrl.state"]').textContent === "unhealthy"`)
+	b.until(`document.getElementById("said").textContent.includes("zone controller: unhealthy")`)
+	if got := b.value(`document.querySelector('[data-live="svc.zctrl.detail"]').textContent`); got != "<b>no route</b>" {
+		t.Errorf("detail %q: markup is text", got)
+	}
+	r.server.Change(func(s *control.Status) {
+		s.Perm = control.Perm{State: control.PermReadOnly, Message: "journal damaged: inode 12", Size: s.Perm.Size, Free: s.Perm.Free}
+		s.LastBoot = "PID 1 panicked: index out of range"
+		s.Services[3].State, s.Services[3].Detail = control.StateStopped, ""
+		s.Services[4].State, s.Services[4].CrashLoop = control.StateWaiting, true
+	})
+	b.until(`!document.querySelector('[data-live="alert.storage"]').hidden`)
+	b.until(`document.querySelector('[data-live="svc.zctrl.state"]').dataset.state === "stopped"`)
+	b.shots("degraded-en")
+	if b.value("window.mark") != "1" {
+		t.Error("the page was loaded anew for a change")
+	}
+
+	// The language switch.
+	b.run(chromedp.Click(`button[lang="ru"]`), chromedp.WaitVisible(`button[lang="ru"][aria-pressed="true"]`))
+	if got := b.value("document.documentElement.lang"); got != "ru" {
+		t.Errorf("language %q", got)
+	}
+	b.until(`document.getElementById("link").textContent === "Обновляется"`)
+	b.shots("degraded-ru")
+
+	// An operation, and one that is asked about twice.
+	b.run(chromedp.Click(`[data-live="svc.zctrl.start"] button`), chromedp.WaitVisible(".note.good"))
+	b.run(chromedp.Click(`[data-live="svc.console-web.stop"] button`), chromedp.WaitVisible("button.danger"))
+	b.shots("confirm-ru")
+	b.run(chromedp.Click(`a.button`), chromedp.WaitVisible(".services"))
+	if got := r.server.Asked(); len(got) != 1 || got[0] != (control.Request{Op: control.OpStart, Service: "zctrl"}) {
+		t.Errorf("asked for %+v", got)
+	}
+
+	// A new password ends the session, and the page notices by itself.
+	r.setPassword(testPassword + " 2")
+	b.run(chromedp.WaitVisible("#password"))
+	if got := b.value("location.pathname+location.search"); got != "/login?ended=password" {
+		t.Errorf("the page went to %s", got)
+	}
+	b.shots("login-ru")
+}
+
+// Pages fit the narrowest screen, and the widest text, without scrolling
+// sideways; every control has a name; a list of what assistive technology needs.
+func TestBrowserStructure(t *testing.T) {
+	r := newRig(t, testPassword)
+	b := newTab(t, "ru")
+	b.login(r.base)
+	b.shots("status-ru")
+	for _, width := range []int64{320, 360, 768, 1024, 1057, 1280, 1920} {
+		b.size(width)
+		if got := b.value(`document.documentElement.scrollWidth > innerWidth`); got != "false" {
+			t.Errorf("%d pixels wide: the page scrolls sideways: %s", width, b.value(`document.documentElement.scrollWidth`))
+		}
+	}
+	bad := b.value(`(() => {
+		const out = [];
+		for (const e of document.querySelectorAll("button, a, input, meter"))
+			if (!(e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length || e.type === "hidden")) out.push(e.outerHTML);
+		const ids = [...document.querySelectorAll("[id]")].map(e => e.id);
+		if (new Set(ids).size !== ids.length) out.push("ids come twice");
+		for (const e of document.querySelectorAll("[aria-labelledby],[aria-describedby]"))
+			for (const id of ((e.getAttribute("aria-labelledby") || "") + " " + (e.getAttribute("aria-describedby") || "")).trim().split(" "))
+				if (!document.getElementById(id)) out.push("no element " + id);
+		if (document.querySelectorAll("h1").length !== 1) out.push("h1");
+		if (document.querySelectorAll("main").length !== 1) out.push("main");
+		for (const e of document.querySelectorAll("th")) if (!e.scope) out.push(e.outerHTML);
+		for (const e of document.querySelectorAll("img")) if (!e.hasAttribute("alt")) out.push(e.outerHTML);
+		return out.join("\n");
+	})()`)
+	if bad != "" {
+		t.Error(bad)
+	}
+	// The first stop of the keyboard leads past the frame.
+	b.run(chromedp.KeyEvent("\t"))
+	if got := b.value("document.activeElement.className"); got != "skip" {
+		t.Errorf("the first stop of the keyboard is %q", got)
+	}
+	if got := b.value("getComputedStyle(document.activeElement).outlineStyle"); got != "solid" {
+		t.Errorf("focus is shown by an outline %q", got)
+	}
+	b.contrast()
+}
+
+// contrast computes WCAG's ratio for every text in both schemes.
+func (b *tab) contrast() {
+	b.t.Helper()
+	for _, scheme := range []string{"light", "dark"} {
+		b.media("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
+		bad := b.value(`(() => {
+			const lum = c => { const [r, g, b] = c.map(v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126*r + 0.7152*g + 0.0722*b; };
+			const parse = s => s.match(/[\d.]+/g).map(Number);
+			const back = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] === 1) return c; } return [255, 255, 255]; };
+			const out = new Set();
+			const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+			for (let n; n = walk.nextNode();) {
+				const e = n.parentElement;
+				if (!n.data.trim() || !e.checkVisibility()) continue;
+				const a = lum(parse(getComputedStyle(e).color).slice(0, 3)), z = lum(back(e).slice(0, 3));
+				const ratio = (Math.max(a, z) + 0.05) / (Math.min(a, z) + 0.05);
+				if (ratio < 4.5) out.add(ratio.toFixed(2) + " " + n.data.trim());
+			}
+			return [...out].join("\n");
+		})()`)
+		if bad != "" {
+			b.t.Errorf("%s: contrast below 4.5:\n%s", scheme, strings.TrimSpace(bad))
+		}
+	}
+}
