@@ -151,6 +151,8 @@ func TestDirectoryLoop(t *testing.T) {
 	}
 }
 
+// FuzzOpen reads any bytes. Give it -fuzzminimizetime 5x: the images are long,
+// and Go would rather spend its time on shortening them.
 func FuzzOpen(f *testing.F) {
 	f.Add(seedImage(f, 0))
 	f.Add(seedImage(f, 9))

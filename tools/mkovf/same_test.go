@@ -47,7 +47,9 @@ var distant = sync.OnceValues(func() (*elsewhere, error) {
 	}
 	e.env = append(e.env, "GOCACHE="+filepath.Join(top, "cache"), "HOME="+top, "USER=somebody", "LOGNAME=somebody",
 		"TZ=Asia/Vladivostok", "LC_ALL=tr_TR.UTF-8", "LANG=tr_TR.UTF-8", "GOMAXPROCS=3",
-		"GOFLAGS=-tags=other", "GOAMD64=v3", "GOEXPERIMENT=", "GODEBUG=http2client=0", "GOGC=400")
+		// The tags are klauspost/compress's: no assembler and no unsafe, which is
+		// what other processors get.
+		"GOFLAGS=-tags=noasm,nounsafe", "GOAMD64=v3", "GOEXPERIMENT=", "GODEBUG=http2client=0", "GOGC=400")
 	return e, e.start(exec.Command("sh", "-c", `umask 077 && exec go run ./tools/mkovf -o "$1" -json -format raw,qcow2,vhd`, "sh", e.dir), e.clone, e.env)
 })
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +32,13 @@ func TestScripts(t *testing.T) {
 			first, _, _ := strings.Cut(e.Getenv("PATH"), string(filepath.ListSeparator))
 			e.Vars = append(e.Vars, "REPO="+root, "BIN="+first)
 			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "namespaces" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			// In CI they have to be there.
+			return os.Getenv("CI") != "" || exec.Command("unshare", "-Urm", "true").Run() == nil, nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": status, "signal": signalAt, "replace": replace, "ls": ls, "glob": glob,

@@ -300,3 +300,40 @@ func TestManifest(t *testing.T) {
 		}
 	}
 }
+
+// FuzzWrite puts any words into a descriptor. What Write takes, govmomi reads as it was, except for characters that XML
+// cannot have, which become U+FFFD.
+func FuzzWrite(f *testing.F) {
+	f.Add("Parley Controller", "1.2.3-dev.4+g0123456789ab", "Words.", "Слова.")
+	f.Add("a & <b> \"c\" ]]>", "1", "\x00\r\n\t\ufffe", "&#0; <!-- -->")
+	f.Add("", "", "", "")
+	f.Fuzz(func(t *testing.T, name, version, en, ru string) {
+		s := spec(Controller)
+		s.Name, s.Product, s.Version, s.FullVersion, s.Annotation = name, name, version, version, Text{en, ru}
+		s.Properties[0].Label = Text{name, ru}
+		var b bytes.Buffer
+		if err := Write(&b, s); err != nil {
+			return
+		}
+		env, err := govmomi.Unmarshal(bytes.NewReader(b.Bytes()))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, &b)
+		}
+		p := env.VirtualSystem.Product[0]
+		for got, want := range map[*string]string{env.VirtualSystem.Name: name, &p.Product: name, &p.Version: version} {
+			if got == nil || *got != legal(want) {
+				t.Errorf("%q was written, govmomi reads %q", want, *got)
+			}
+		}
+	})
+}
+
+// legal is s with what XML 1.0 cannot hold (section 2.2) replaced as encoding/xml does.
+func legal(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' || r == '\n' || r == '\r' || r >= 0x20 && r <= 0xd7ff || r >= 0xe000 && r <= 0xfffd || r >= 0x10000 {
+			return r
+		}
+		return 0xfffd
+	}, s)
+}

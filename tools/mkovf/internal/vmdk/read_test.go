@@ -127,7 +127,8 @@ func TestVerifyNoticesDifference(t *testing.T) {
 
 // FuzzOpen puts any bytes behind a good header and descriptor (which are compared as a whole and have nothing to get
 // lost in): no grain, table or footer makes the reader panic. What Open takes is of this writer's form, so renaming it
-// to its own name changes nothing.
+// to its own name changes nothing. Give it -fuzzminimizetime 5x: the files are long, and Go would rather spend its time
+// on shortening them.
 func FuzzOpen(f *testing.F) {
 	d := descriptor{extent: "disk.vmdk", contentID: newContentID([32]byte{12: 1})}
 	add := func(disk []byte) {
