@@ -162,6 +162,7 @@ func (b *tab) shots(name string) {
 }
 
 func TestBrowser(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, testPassword)
 	b := newTab(t, "en")
 	b.run(chromedp.Navigate(r.base+"/"), chromedp.WaitVisible("#password"))
@@ -235,6 +236,7 @@ func TestBrowser(t *testing.T) {
 // Pages fit the narrowest screen, and the widest text, without scrolling
 // sideways; every control has a name; a list of what assistive technology needs.
 func TestBrowserStructure(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, testPassword)
 	b := newTab(t, "ru")
 	b.login(r.base)

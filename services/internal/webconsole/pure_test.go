@@ -1,0 +1,284 @@
+package webconsole
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/throttle"
+)
+
+func TestWordsAreComplete(t *testing.T) {
+	d := look.MustLoad(words, "words")
+	for _, f := range d.Faults() {
+		t.Error(f)
+	}
+	en := d[look.English]
+	used := regexp.MustCompile(`\.T "([^"]+)"`)
+	for _, name := range []string{"login", "status", "confirm", "message"} {
+		b, err := pages.ReadFile("pages/" + name + ".html")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range used.FindAllStringSubmatch(string(b), -1) {
+			if !en.Has(m[1]) {
+				t.Errorf("%s.html: %q has no text", name, m[1])
+			}
+		}
+	}
+	keys := []string{"login.title", "login.damaged", "login.starting", "login.wait", "login.wrong", "op.busy", "op.failed", "op.timeout", "status.title"}
+	for _, why := range []ended{endedIdle, endedExpired, endedPassword, endedUnknown, "logout"} {
+		keys = append(keys, "ended."+string(why))
+	}
+	for _, m := range []string{"not-found", "cross-origin", "bad-form"} {
+		keys = append(keys, m, m+".title")
+	}
+	for verb := range verbs {
+		keys = append(keys, "do."+verb, "done."+verb)
+		if verb != "start" {
+			keys = append(keys, "confirm."+verb, "confirm."+verb+".network", "confirm."+verb+".console-web", "cut."+verb+".network", "cut."+verb+".console-web")
+		}
+	}
+	for _, k := range keys {
+		if !en.Has(k) {
+			t.Errorf("%q has no text", k)
+		}
+	}
+}
+
+func testCredential(t testing.TB, salt string) credential.Credential {
+	t.Helper()
+	h, err := credential.ParseHash("$argon2id$v=19$m=8,t=1,p=1$" + strings.Repeat(salt, 11) + "$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return credential.Credential{Hash: h}
+}
+
+func TestSessions(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	one, two := testCredential(t, "A"), testCredential(t, "Q")
+	table := newSessions()
+	token := table.create("admin", one, now)
+	if len(token) != 43 || strings.ContainsAny(token, "+/= ") {
+		t.Errorf("token %q: want 256 bits in base64url", token)
+	}
+	if _, stored := table.m[sha256.Sum256([]byte(token))]; !stored {
+		t.Error("the token is not kept as its hash")
+	}
+	for _, x := range []struct {
+		after time.Duration
+		touch bool
+		why   ended
+	}{
+		{0, true, ""}, {29 * time.Minute, false, ""}, {29 * time.Minute, true, ""}, {58 * time.Minute, false, ""},
+		{59 * time.Minute, false, endedIdle}, {59 * time.Minute, true, endedIdle}, {59 * time.Minute, true, endedUnknown},
+	} {
+		if _, why := table.get(token, one, now.Add(x.after), x.touch); why != x.why {
+			t.Errorf("after %v: %q, want %q", x.after, why, x.why)
+		}
+	}
+	// However busy, a session ends.
+	token = table.create("admin", one, now)
+	var why ended
+	at := now
+	for ; why == "" && at.Before(now.Add(24*time.Hour)); at = at.Add(20 * time.Minute) {
+		_, why = table.get(token, one, at, true)
+	}
+	if why != endedExpired || at.Sub(now) > absoluteLimit+time.Hour {
+		t.Errorf("a busy session: %q after %v", why, at.Sub(now))
+	}
+	token = table.create("admin", one, now)
+	if _, why := table.get(token, two, now, false); why != endedPassword {
+		t.Errorf("another password: %q", why)
+	}
+	if _, why := table.get("", one, now, true); why != endedUnknown {
+		t.Errorf("no token: %q", why)
+	}
+	token = table.create("admin", one, now)
+	table.end(token)
+	if _, why := table.get(token, one, now, true); why != endedUnknown {
+		t.Errorf("after the end: %q", why)
+	}
+}
+
+func TestSessionsAreBounded(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	c := testCredential(t, "A")
+	table := newSessions()
+	used := table.create("admin", c, now)
+	var tokens []string
+	for i := range 3 * maxSessions {
+		at := now.Add(time.Duration(i) * time.Second)
+		tokens = append(tokens, table.create("admin", c, at))
+		if _, why := table.get(used, c, at, true); why != "" {
+			t.Fatalf("after %d logins the session in use is ended: %q", i+1, why)
+		}
+	}
+	if len(table.m) != maxSessions {
+		t.Errorf("%d sessions, want %d", len(table.m), maxSessions)
+	}
+	if _, why := table.get(tokens[0], c, now, true); why != endedUnknown {
+		t.Errorf("the oldest session: %q", why)
+	}
+	if _, why := table.get(tokens[len(tokens)-1], c, now.Add(3*maxSessions*time.Second), true); why != "" {
+		t.Errorf("the newest session: %q", why)
+	}
+	s, _ := table.get(used, c, now.Add(3*maxSessions*time.Second), true)
+	var release func()
+	for i := range maxSessionStreams + 1 {
+		r, ok := table.stream(s)
+		if ok != (i < maxSessionStreams) {
+			t.Errorf("stream %d: %v", i, ok)
+		}
+		if ok {
+			release = r
+		}
+	}
+	release()
+	if _, ok := table.stream(s); !ok {
+		t.Error("a stream that ended makes no room")
+	}
+}
+
+func TestGuard(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	a, b := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("198.51.100.1")
+	g := newGuard()
+	try := func(a netip.Addr, good bool) time.Duration {
+		wait, done := g.enter(a, now)
+		if done != nil {
+			done(good, now)
+		}
+		return wait
+	}
+	for i := range 3 {
+		if d := try(a, false); d != 0 {
+			t.Fatalf("failure %d has to wait %v", i+1, d)
+		}
+	}
+	if d := try(netip.MustParseAddr("192.0.2.200"), false); d != time.Second {
+		t.Errorf("the /24 after 3 failures has to wait %v, want 1s", d)
+	}
+	if d := try(b, false); d != 0 {
+		t.Errorf("another network has to wait %v", d)
+	}
+	// Never a lock-out: after any number of failures a minute is enough.
+	for range 50 {
+		now = now.Add(throttle.MaxDelay)
+		if d := try(a, false); d != 0 {
+			t.Fatalf("after a minute the wait is %v", d)
+		}
+	}
+	now = now.Add(throttle.MaxDelay)
+	if d := try(a, true); d != 0 {
+		t.Fatal(d)
+	}
+	if d := try(a, false); d != 0 {
+		t.Errorf("after a success the wait is %v", d)
+	}
+}
+
+// A flood from everywhere slows down strangers, and not the network that the
+// administrator comes from.
+func TestGuardUnderFlood(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	home := netip.MustParseAddr("2001:db8:1:2::7")
+	g := newGuard()
+	if _, done := g.enter(home, now); done != nil {
+		done(true, now)
+	}
+	checked := 0
+	for i := range 1000 {
+		_, done := g.enter(netip.MustParseAddr(fmt.Sprintf("10.%d.%d.1", i/250, i%250)), now)
+		if done != nil {
+			checked++
+			done(false, now)
+		}
+	}
+	if checked != failBurst {
+		t.Errorf("%d strangers were checked, want %d", checked, failBurst)
+	}
+	wait, done := g.enter(netip.MustParseAddr("203.0.113.1"), now)
+	if done != nil || wait > throttle.MaxDelay {
+		t.Errorf("a stranger in the flood: wait %v", wait)
+	}
+	if wait, done := g.enter(home, now); done == nil {
+		t.Errorf("the administrator has to wait %v", wait)
+	} else {
+		done(true, now)
+	}
+	// At once: strangers leave room, and one network does not take it all.
+	g = newGuard()
+	g.known[throttle.Network(home)] = now
+	held := 0
+	for i := range 100 {
+		if _, done := g.enter(netip.MustParseAddr(fmt.Sprintf("10.1.%d.1", i/10)), now); done != nil {
+			held++
+		}
+	}
+	if held != maxChecks-keptChecks {
+		t.Errorf("strangers hold %d checks, want %d", held, maxChecks-keptChecks)
+	}
+	if _, done := g.enter(home, now); done == nil {
+		t.Error("there is no room for the administrator")
+	}
+}
+
+func TestGuardIsBounded(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	g := newGuard()
+	for i := range 2 * maxKnown {
+		now = now.Add(time.Minute)
+		if _, done := g.enter(netip.MustParseAddr(fmt.Sprintf("10.%d.%d.1", i/250, i%250)), now); done != nil {
+			done(true, now)
+		}
+	}
+	if len(g.known) != maxKnown || len(g.checks) != 0 || g.total != 0 {
+		t.Errorf("%d known networks, %d and %d checks", len(g.known), len(g.checks), g.total)
+	}
+	if _, ok := g.known["10.0.0.0/24"]; ok {
+		t.Error("the oldest network is still known")
+	}
+}
+
+func TestCut(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain": "plain", "a\nb\tc": "a b c", "\x1b[2Jx\x00\u202e": "[2Jx", "\xff": "\uFFFD", "контроллер зоны": "контроллер…",
+	} {
+		if got := cut(in, 10); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestChanges(t *testing.T) {
+	words := look.MustLoad(words, "words")[look.English]
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	st := &control.Status{Booted: at, Perm: control.Perm{State: control.PermReadWrite}, Services: []control.Service{{Name: "mmr", State: control.StateReady, Since: at, Detail: "x"}}}
+	state := &state{at: at.Add(time.Hour), status: st}
+	old := newView(state, words)
+	if c := newView(state, words).changes(old); len(c) != 0 {
+		t.Errorf("nothing changed: %v", c)
+	}
+	st.Services[0].State, st.Services[0].Detail = control.StateStopped, ""
+	changes := newView(state, words).changes(old)
+	for k, want := range map[string]field{
+		"svc.mmr.state": {Text: "stopped", State: "stopped"}, "svc.mmr.detail": {Hidden: true}, "svc.mmr.start": {},
+		"svc.mmr.stop": {Hidden: true}, "verdict": {Text: "0 of 1 services are running", State: fieldBad},
+	} {
+		if got, ok := changes[k]; !ok || got != want {
+			t.Errorf("%s: %+v (%v), want %+v", k, got, ok, want)
+		}
+	}
+	if _, ok := changes["uptime"]; ok {
+		t.Error("what did not change is sent")
+	}
+}
