@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -82,6 +83,7 @@ type Machine struct {
 	then       Phase      // Probing: what follows when the address is free
 	confirmed  bool       // a server has confirmed lease since the carrier came
 	complaints int        // about messages in this phase
+	told       string     // about the last ACK's options
 }
 
 // maxComplaints is how many messages that cannot be used are logged in one
@@ -429,15 +431,26 @@ func (m *Machine) acked(now time.Time, msg *dhcpv4.DHCPv4) Output {
 		m.complain("lease refused: it has ended already", msg, "for", l.Length)
 		return Output{}
 	}
-	for _, p := range problems[:min(len(problems), maxComplaints)] {
-		m.log.Warn("option of the lease is not used", "server", l.Server, "err", p)
-	}
+	m.told = m.tell(problems, l.Server, m.told)
 	m.confirmed = true
 	if m.held {
 		return m.bind(now, l, Bound)
 	}
 	m.lease = l
 	return m.probe(Bound)
+}
+
+// tell logs which options are not used, unless the last ACK had the same ones,
+// and returns them.
+func (m *Machine) tell(problems []error, server netip.Addr, before string) string {
+	text := fmt.Sprint(server, problems)
+	if text == before {
+		return text
+	}
+	for _, p := range problems[:min(len(problems), maxComplaints)] {
+		m.log.Warn("option of the lease is not used", "server", server, "err", p)
+	}
+	return text
 }
 
 // naked starts again: at once the first time, then with growing pauses.
