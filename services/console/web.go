@@ -44,7 +44,7 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 		}
 		log.Warn("certificate: a new one was made", "error", err)
 	}
-	c, err := webconsole.New(webconsole.Config{
+	c := webconsole.New(webconsole.Config{
 		Appliance:   &control.Client{Path: layout.ControlSocket},
 		Store:       credential.NewStore(),
 		Hasher:      credential.NewHasher(waitingLogins),
@@ -53,9 +53,6 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 		Cutting:     []string{webName, networkName},
 		Log:         log,
 	})
-	if err != nil {
-		return err
-	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return err

@@ -486,11 +486,8 @@ func TestSessionTimes(t *testing.T) {
 	r := &rig{t: t, store: &credential.Store{Dir: dir, RunDir: dir}}
 	r.setPassword(testPassword)
 	synctest.Test(t, func(t *testing.T) {
-		c, err := New(Config{Appliance: silent{}, Store: r.store, Interfaces: func() ([]nic.Interface, error) { return nil, nil },
+		c := New(Config{Appliance: silent{}, Store: r.store, Interfaces: func() ([]nic.Interface, error) { return nil, nil },
 			Certificate: noCertificate{}})
-		if err != nil {
-			t.Fatal(err)
-		}
 		cred, err := r.store.Current()
 		if err != nil {
 			t.Fatal(err)

@@ -68,7 +68,7 @@ func newRig(t testing.TB, password string) *rig {
 	if password != "" {
 		r.setPassword(password)
 	}
-	c, err := New(Config{
+	c := New(Config{
 		Appliance: r.server.Client(), Store: r.store, Hasher: credential.NewHasher(8), Certificate: r.certs,
 		Interfaces: func() ([]nic.Interface, error) {
 			return []nic.Interface{{Name: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, MTU: 1500, State: "up",
@@ -78,9 +78,6 @@ func newRig(t testing.TB, password string) *rig {
 		Cutting: []string{"console-web", "network"},
 		Log:     slog.New(slog.NewTextHandler(r.logs, nil)),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	r.c = c
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

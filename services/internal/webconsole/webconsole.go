@@ -68,9 +68,7 @@ type Config struct {
 // Console is the web console.
 type Console struct {
 	cfg      Config
-	dict     look.Dictionary
-	pages    *look.Pages
-	assets   *look.Assets
+	face     func() *face
 	sessions *sessions
 	guard    *guard
 	source   *source
@@ -84,32 +82,45 @@ type Console struct {
 	later    sync.WaitGroup // operations that outlive their request
 }
 
-// New returns a console. It starts nothing.
-func New(cfg Config) (*Console, error) {
-	own := func(fsys fs.FS, dir string) fs.FS {
+// face is what the console looks like.
+type face struct {
+	dict   look.Dictionary
+	pages  *look.Pages
+	assets *look.Assets
+}
+
+// newFace reads the embedded files, which tests have read before.
+func newFace() *face {
+	sub := func(fsys fs.FS, dir string) fs.FS {
 		s, err := fs.Sub(fsys, dir)
 		if err != nil {
-			panic(err) // embedded folders are there
+			panic(err)
 		}
 		return s
 	}
-	a, err := look.NewAssets(own(assets, "assets"))
+	a, err := look.NewAssets(sub(assets, "assets"))
 	if err != nil {
-		return nil, err
+		panic(err)
 	}
-	p, err := look.NewPages(own(pages, "pages"), a)
+	p, err := look.NewPages(sub(pages, "pages"), a)
 	if err != nil {
-		return nil, err
+		panic(err)
 	}
+	return &face{look.MustLoad(words, "words"), p, a}
+}
+
+// New returns a console. It starts nothing, and leaves to the first page what
+// would make the appliance ready later.
+func New(cfg Config) *Console {
 	c := &Console{
-		cfg: cfg, dict: look.MustLoad(words, "words"), pages: p, assets: a,
+		cfg: cfg, face: sync.OnceValue(newFace),
 		sessions: newSessions(), guard: newGuard(), source: newSource(cfg.Appliance, cfg.Interfaces),
 		streams: make(chan struct{}, maxStreams), ops: make(chan struct{}, maxOps),
 		gate: newGate(), stopping: make(chan struct{}),
 	}
 	c.probe = c.newProbe()
 	c.handler = c.routes()
-	return c, nil
+	return c
 }
 
 // ServeHTTP is the console without its listener.
@@ -118,7 +129,7 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.handler.
 func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", c.healthz)
-	mux.Handle("GET "+look.AssetPrefix, c.assets)
+	mux.HandleFunc("GET "+look.AssetPrefix, func(w http.ResponseWriter, r *http.Request) { c.face().assets.ServeHTTP(w, r) })
 	mux.HandleFunc("GET /login", c.loginPage)
 	mux.HandleFunc("POST /login", c.login)
 	mux.HandleFunc("POST /logout", c.logout)
@@ -157,10 +168,10 @@ func (c *Console) healthz(w http.ResponseWriter, _ *http.Request) {
 }
 
 // words returns those of the request's language.
-func (c *Console) words(r *http.Request) *look.Words { return c.dict[look.RequestLanguage(r)] }
+func (c *Console) words(r *http.Request) *look.Words { return c.face().dict[look.RequestLanguage(r)] }
 
 func (c *Console) render(w http.ResponseWriter, status int, name string, p look.Page) {
-	if err := c.pages.Render(w, status, name, p); err != nil {
+	if err := c.face().pages.Render(w, status, name, p); err != nil {
 		c.cfg.Log.Error("render", "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
 	}
