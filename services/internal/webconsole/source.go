@@ -52,7 +52,9 @@ func (s *source) get(ctx context.Context, maxAge time.Duration) *state {
 	n.status, n.err = s.appliance.Status(limit)
 	if list, err := s.interfaces(); err == nil {
 		for _, i := range list {
-			if !i.Loopback {
+			// The kernel's tunnels (sit0) are there whether somebody uses them
+			// or not.
+			if !i.Loopback && (len(i.MAC) == 6 || len(i.Addresses) > 0) {
 				n.interfaces = append(n.interfaces, i)
 			}
 		}
