@@ -189,8 +189,9 @@ func (c *closer) open(fd int, err error) (int, error) {
 	return fd, err
 }
 
-func (c closer) close() {
-	for _, fd := range c {
+// close has a pointer receiver: it is deferred before there is anything to close.
+func (c *closer) close() {
+	for _, fd := range *c {
 		unix.Close(fd)
 	}
 }

@@ -172,7 +172,7 @@ var verbs = map[string]func(string) error{
 		signal.Reset()
 		return unix.Kill(os.Getpid(), syscall.Signal(n))
 	},
-	"sleep": func(string) error { select {} },
+	"sleep": func(string) error { return unix.Pause() },
 	"orphan": func(string) error {
 		// Its own program is the one that it may execute. The child of the
 		// child outlives it.
@@ -204,7 +204,7 @@ var verbs = map[string]func(string) error{
 		if err := line.Ready("deaf"); err != nil {
 			return err
 		}
-		select {}
+		return unix.Pause()
 	},
 }
 
