@@ -1,11 +1,13 @@
 package image
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -82,5 +84,31 @@ func TestPartChecked(t *testing.T) {
 	}
 	if err := new(Part).read(name+"x", good); err == nil {
 		t.Error("a missing part passed")
+	}
+}
+
+// TestUnchangedLoader compares the loader with Debian's package of the same
+// version, as image/boot/README.md promises.
+func TestUnchangedLoader(t *testing.T) {
+	ours, err := os.ReadFile("boot/systemd-bootx64.efi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := os.ReadFile("/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	version := regexp.MustCompile(`LoaderInfo: systemd-boot \S+`)
+	a, b := version.Find(ours), version.Find(theirs)
+	if a == nil || b == nil {
+		t.Fatalf("versions %q and %q", a, b)
+	}
+	if !bytes.Equal(a, b) {
+		t.Logf("%s is here, Debian has %s by now", a, b)
+	} else if !bytes.Equal(ours, theirs) {
+		t.Errorf("%s: the bytes are others than Debian's", a)
 	}
 }
