@@ -2,13 +2,15 @@
 // Keeps the status page fresh: the server sends fields by the key in data-live,
 // and this puts them in place. No markup comes over the wire.
 (() => {
+  /** @type {HTMLElement} */
   const page = document.querySelector("[data-stream]");
   const link = document.getElementById("link");
   const said = document.getElementById("said");
   if (!page || !window.EventSource) return;
 
+  /** @type {Map<string, any>} by key; what they have besides depends on the tag */
   const elements = new Map();
-  for (const e of document.querySelectorAll("[data-live]")) elements.set(e.dataset.live, e);
+  for (const e of document.querySelectorAll("[data-live]")) elements.set(e.getAttribute("data-live"), e);
 
   let source = null;
   let retry = 0;

@@ -1,7 +1,8 @@
 "use strict";
 // A generated password is typed from another screen: let it be seen.
-for (const box of document.querySelectorAll("[data-reveal]")) {
-  const field = document.getElementById(box.dataset.reveal);
+for (const e of document.querySelectorAll("[data-reveal]")) {
+  const box = /** @type {HTMLInputElement} */ (e);
+  const field = /** @type {HTMLInputElement} */ (document.getElementById(box.dataset.reveal));
   box.checked = false;
   box.closest("p").hidden = false;
   box.addEventListener("change", () => { field.type = box.checked ? "text" : "password"; });

@@ -1,0 +1,73 @@
+package webconsole
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+)
+
+// from makes the browser's requests come from an address of 127.0.0.0/8, which
+// are all this machine.
+func (b *browser) from(addr string) *browser {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}
+	b.Transport.(*http.Transport).DialContext = d.DialContext
+	return b
+}
+
+// Guesses and idle connections from everywhere do not keep an administrator
+// out who has logged in before.
+func TestFlood(t *testing.T) {
+	// The bar is 2 s; here the flood is made by the same processors.
+	const strangers, patience = 30, 5 * time.Second
+	r := newRig(t, testPassword)
+	admin := r.loggedIn()
+	for i := range 2 * maxConns {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 2, byte(i/8), 1)}}
+		c, err := d.Dial("tcp", r.addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	for i := range strangers {
+		b := r.browser().from(fmt.Sprintf("127.1.%d.1", i))
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				// Errors are meant: a flood's connections are the first to go.
+				resp, err := b.PostForm(r.base+"/login", url.Values{"name": {"admin"}, "password": {"guess"}})
+				if err != nil {
+					continue
+				}
+				resp.Body.Close()
+				if resp.StatusCode == http.StatusSeeOther {
+					t.Error("a guess was right")
+				}
+			}
+		})
+	}
+	time.Sleep(time.Second)
+	for range 5 {
+		began := time.Now()
+		if a := admin.login(testPassword); a.status != http.StatusSeeOther {
+			t.Errorf("login in a flood: %d", a.status)
+		}
+		if a := admin.get("/"); a.status != http.StatusOK {
+			t.Errorf("the page in a flood: %d", a.status)
+		}
+		if d := time.Since(began); d > patience {
+			t.Errorf("login and page took %v in a flood", d)
+		}
+		if _, err := r.c.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+}
