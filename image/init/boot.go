@@ -126,6 +126,9 @@ func (m *machine) bootGokrazy() {
 	if covered != nil && !errors.Is(covered, unix.ENOENT) {
 		m.log.Error("cover "+input, "error", covered)
 	}
+	// Most of what it logs is about parts that an appliance has not, on purpose.
+	slog.SetDefault(m.log.With("from", "gokrazy"))
+	defer slog.SetDefault(m.log)
 	if err := gokrazy.Boot("unused: the version stands in " + layout.VersionPath); err != nil {
 		m.log.Error("gokrazy.Boot", "error", err)
 	}

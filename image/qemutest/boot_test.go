@@ -95,7 +95,12 @@ func TestSerialConsole(t *testing.T) {
 	v.expect("Wrong name or password", stepTime)
 	v.expect("login: ", stepTime)
 	v.login()
-	v.want("help", `(?s)ifconfig.*logs.*poweroff.*reboot.*restart.*services.*start.*stop.*version`)
+	help := v.command("help")
+	for _, c := range []string{"ifconfig", "services", "logs", "start", "stop", "restart", "version", "reboot", "poweroff", "help"} {
+		if !strings.Contains(help, "\n  "+c+" ") && !strings.HasPrefix(help, "  "+c+" ") {
+			t.Errorf("help does not list %s:\n%s", c, help)
+		}
+	}
 	v.want("services", `(?s)network.*console-serial.*console-web.*zctrl.*mmr`)
 	v.want("stop mmr", `mmr`)
 	v.want("services", `(?m)^mmr .*stopped`)

@@ -66,11 +66,12 @@ func run(t *testing.T, name string, args ...string) string {
 // built is the real image, made once for all tests.
 var built struct {
 	sync.Once
-	dir    string
-	disk   string
-	result *image.Result
-	config *config.Config
-	err    error
+	dir     string
+	disk    string
+	result  *image.Result
+	config  *config.Config
+	version image.Version
+	err     error
 }
 
 func TestMain(m *testing.M) {
@@ -89,7 +90,7 @@ func build(ctx context.Context) error {
 	if built.config, err = config.Load(filepath.Join(root, "config.json")); err != nil {
 		return err
 	}
-	version, err := image.GitVersion(ctx, root)
+	built.version, err = image.GitVersion(ctx, root)
 	if err != nil {
 		return err
 	}
@@ -103,7 +104,7 @@ func build(ctx context.Context) error {
 		return err
 	}
 	defer f.Close()
-	built.result, err = image.Build(ctx, f, image.Options{Config: built.config, Go: goTool, Work: built.dir, Version: version})
+	built.result, err = image.Build(ctx, f, image.Options{Config: built.config, Go: goTool, Work: built.dir, Version: built.version})
 	return err
 }
 
@@ -262,7 +263,7 @@ func (v *vm) ready() {
 func (v *vm) up() {
 	v.t.Helper()
 	v.ready()
-	v.password = v.expect(`admin password: ([a-z0-9-]+)`, stepTime)[1]
+	v.password = v.expect(`admin password: ([a-z0-9-]+)\s`, stepTime)[1]
 	v.expect(`login: `, stepTime)
 }
 
