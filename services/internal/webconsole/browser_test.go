@@ -172,6 +172,7 @@ func TestBrowser(t *testing.T) {
 	b.shots("login-en")
 	// A wrong password, with the keyboard alone.
 	b.run(chromedp.SendKeys("#password", "wrong\r"), chromedp.WaitVisible("#error"))
+	b.until(`document.activeElement.id === "password"`)
 	b.shots("login-wrong-en")
 	b.run(chromedp.Click("#reveal"))
 	if got := b.value("document.getElementById('password').type"); got != "text" {
