@@ -95,17 +95,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 func (d *Daemon) runLink(ctx context.Context) error {
 	defer func() { d.stop() }()
 	for {
-		var failed error
-		err := d.cfg.Kernel.Watch(ctx, func(l Link, err error) {
-			if failed == nil {
-				failed = d.setLink(ctx, l, err)
-			}
-		})
-		if ctx.Err() != nil {
-			return nil
-		}
+		failed, err := d.watch(ctx)
 		if failed != nil {
 			return failed
+		}
+		if ctx.Err() != nil {
+			return nil
 		}
 		d.cfg.Log.Warn("link is watched anew", "interface", d.cfg.Interface, "err", err)
 		select {
@@ -116,8 +111,27 @@ func (d *Daemon) runLink(ctx context.Context) error {
 	}
 }
 
+// watch follows the interface until ctx ends or watching fails (err), or the
+// service cannot go on.
+func (d *Daemon) watch(ctx context.Context) (failed, err error) {
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err = d.cfg.Kernel.Watch(watching, func(l Link, err error) {
+		if failed != nil {
+			return
+		}
+		if failed = d.setLink(ctx, l, err); failed != nil {
+			cancel()
+		}
+	})
+	return failed, err
+}
+
 // setLink takes a new state of the interface.
 func (d *Daemon) setLink(ctx context.Context, l Link, err error) error {
+	if err == nil && len(l.HardwareAddr) != 6 {
+		err = fmt.Errorf("hardware address %q is not of an Ethernet", l.HardwareAddr.String())
+	}
 	if err != nil {
 		l = Link{}
 	}
