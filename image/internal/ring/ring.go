@@ -220,22 +220,35 @@ func (f *Follower) offer(l control.Log) {
 	}
 }
 
-// clean cuts text to MaxLine bytes and replaces what could move a terminal's
-// cursor or is not UTF-8.
+// clean replaces what could move a terminal's cursor or is not UTF-8, and cuts
+// the result to MaxLine bytes: U+FFFD is longer than the byte that it stands for.
 func clean(text string) string {
+	text = strings.TrimRight(text, "\r\n")
 	if len(text) > MaxLine {
 		text = text[:MaxLine]
 	}
-	text = strings.TrimRight(text, "\r\n")
 	for i := 0; i < len(text); i++ {
 		if c := text[i]; c < ' ' && c != '\t' || c >= 0x7f {
-			return strings.Map(func(c rune) rune {
+			return cut(strings.Map(func(c rune) rune {
 				if c < ' ' && c != '\t' || c >= 0x7f && c < 0xa0 || c == 0x2028 || c == 0x2029 {
 					return utf8.RuneError
 				}
 				return c
-			}, text)
+			}, text))
 		}
 	}
 	return text
+}
+
+// cut returns the longest start of the UTF-8 text that has whole characters and
+// at most MaxLine bytes.
+func cut(text string) string {
+	if len(text) <= MaxLine {
+		return text
+	}
+	n := MaxLine
+	for !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
 }

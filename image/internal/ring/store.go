@@ -2,6 +2,7 @@ package ring
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -68,20 +69,30 @@ func readTail(path string, limit int64) ([]control.Log, int64, error) {
 		}
 	}
 	var lines []control.Log
-	sc := bufio.NewScanner(io.LimitReader(f, limit))
-	sc.Buffer(make([]byte, 0, 4096), MaxLine+1024)
-	for first := true; sc.Scan(); first = false {
-		if first && skip > 0 {
-			continue // half a line
+	br := bufio.NewReaderSize(io.LimitReader(f, limit), maxStored)
+	damaged := skip > 0 // the rest of a line whose start is not here
+	for {
+		line, err := br.ReadSlice('\n')
+		whole := err == nil
+		if whole && !damaged {
+			if l, ok := parseLine(string(bytes.TrimSuffix(line, []byte("\n")))); ok {
+				lines = append(lines, l)
+			}
 		}
-		if l, ok := parseLine(sc.Text()); ok {
-			lines = append(lines, l)
+		// A line that is too long was not written by Append: what a power cut
+		// leaves is passed over up to the next line, and what is newer is read.
+		damaged = errors.Is(err, bufio.ErrBufferFull)
+		if !whole && !damaged {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return lines, fi.Size(), err
 		}
 	}
-	// A line that is too long ends the scan: the file is damaged there, and what
-	// was read before it is still good.
-	return lines, fi.Size(), nil
 }
+
+// maxStored is the longest stored line: time, source and text.
+const maxStored = MaxLine + 1024
 
 // stamp is RFC 3339 with a fixed number of digits.
 const stamp = "2006-01-02T15:04:05.000000Z07:00"
@@ -105,6 +116,10 @@ func parseLine(s string) (control.Log, bool) {
 	}
 	return control.Log{At: at, Service: source, Text: clean(text)}, true
 }
+
+// Continue lets a store over the folder that earlier was over go on where that
+// stopped: the lines of this boot up to there are in it already.
+func (s *Store) Continue(earlier *Store) { s.next = earlier.next }
 
 // Append writes the ring's new lines behind the stored ones.
 func (s *Store) Append(r *Ring) error {
