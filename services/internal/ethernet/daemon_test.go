@@ -192,8 +192,14 @@ func TestDaemon(t *testing.T) {
 		if !strings.Contains(string(b), "nameserver 192.0.2.53\n") {
 			t.Errorf("resolv.conf %q", b)
 		}
-		p.pass(29*time.Minute + 30*time.Second) // renewed: the address lasts longer, the rest is as it was
+		// Renewed: the address lasts longer, the rest is as it was, and files that
+		// have not changed are not written again.
+		os.Remove(filepath.Join(p.dir, "run", netconfig.ResolvFile))
+		p.pass(29*time.Minute + 30*time.Second)
 		p.expect("SetAddress 192.0.2.7/24", running)
+		if _, err := os.Stat(filepath.Join(p.dir, "run", netconfig.ResolvFile)); !os.IsNotExist(err) {
+			t.Errorf("an unchanged file was written again: %v", err)
+		}
 
 		// A second process goes on where the first was, and so does a third
 		// that finds no server.
