@@ -112,7 +112,7 @@ func consoleURL(a netip.Addr, port int) string {
 
 // serviceState is a service's state with its own words.
 func serviceState(w *look.Words, v control.Service) string {
-	text := w.State(v.State)
+	text := clean(w.State(v.State), 40)
 	if v.CrashLoop {
 		text += ", " + w.T("crash-loop")
 	}

@@ -115,7 +115,7 @@ func (s *session) cmdRepair(ctx context.Context, args []string) error {
 	}
 	w := s.words()
 	if len(args) == 0 {
-		s.say("repair.state", w.Or("perm.", string(st.Perm.State)))
+		s.say("repair.state", clean(w.Or("perm.", string(st.Perm.State)), 60))
 		if st.Perm.Message != "" {
 			s.say("error", clean(st.Perm.Message, 400))
 		}
@@ -145,7 +145,7 @@ func (s *session) cmdRepair(ctx context.Context, args []string) error {
 	if st, err = s.status(ctx); err != nil {
 		return err
 	}
-	s.say("repair.state", w.Or("perm.", string(st.Perm.State)))
+	s.say("repair.state", clean(w.Or("perm.", string(st.Perm.State)), 60))
 	return nil
 }
 
@@ -231,6 +231,7 @@ func (s *session) cmdPasswd(ctx context.Context, _ []string) error {
 	if err := k.Load(); err != nil { // the generated one is gone
 		s.log.Error("generated password", "error", err)
 	}
+	s.c.passwordChanged()
 	s.log.Info("administrator's password changed")
 	s.say("passwd.done")
 	if st.Perm.State == control.PermMissing {

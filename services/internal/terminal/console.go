@@ -172,6 +172,14 @@ func (c *Console) look(ctx context.Context) snapshot {
 	return s
 }
 
+// passwordChanged has the next banner show no password that is void: the next
+// look would come too late for whoever logs out at once.
+func (c *Console) passwordChanged() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now.password = c.cfg.Keeper.Plain()
+}
+
 func (c *Console) snapshot() snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -203,7 +203,7 @@ func (s *session) logNames() []string { return append(s.serviceNames(), "init", 
 func (s *session) interfaceNames() []string {
 	var out []string
 	for _, i := range s.c.snapshot().interfaces {
-		out = append(out, i.Name)
+		out = append(out, clean(i.Name, 15))
 	}
 	return out
 }

@@ -22,7 +22,7 @@ func (s *session) cmdStatus(ctx context.Context, _ []string) error {
 	}
 	row("status.role", w.Role(clean(st.Role, 40)))
 	row("status.up", w.Duration(time.Since(st.Booted)))
-	perm := w.Or("perm.", string(st.Perm.State))
+	perm := clean(w.Or("perm.", string(st.Perm.State)), 60)
 	if st.Perm.Size > 0 {
 		perm += ", " + w.T("status.free", w.Bytes(st.Perm.Free), w.Bytes(st.Perm.Size))
 	}
@@ -56,7 +56,7 @@ func (s *session) cmdServices(ctx context.Context, _ []string) error {
 	row(w.T("services.name"), w.T("services.title"), w.T("services.state"), w.T("services.since"), w.T("services.restarts"), "PID")
 	s.printf("%s", plain)
 	for _, v := range st.Services {
-		row(clean(v.Name, 40), w.Title(clean(v.Title, 40)), w.State(v.State), since(w, v.Since), number(v.Restarts), number(v.PID))
+		row(clean(v.Name, 40), w.Title(clean(v.Title, 40)), clean(w.State(v.State), 40), since(w, v.Since), number(v.Restarts), number(v.PID))
 		indent := func(text string) {
 			if text != "" {
 				s.printf("%16s%s\n", "", hang(text, width-17, 16))
@@ -89,7 +89,7 @@ func (s *session) cmdIfconfig(_ context.Context, args []string) error {
 		if len(i.MAC) > 0 {
 			mac = ", " + i.MAC.String()
 		}
-		s.printf("%s %s, mtu %d%s\n", pad(clean(i.Name, 15)+":", 8), w.Or("link.", i.State), i.MTU, mac)
+		s.printf("%s %s, mtu %d%s\n", pad(clean(i.Name, 15)+":", 8), clean(w.Or("link.", i.State), 40), i.MTU, mac)
 		for _, p := range i.Addresses {
 			s.printf("%9s%s\n", "", p)
 		}

@@ -1,0 +1,96 @@
+package terminal
+
+import (
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+func TestClean(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain text":        "plain text",
+		"пароль 中":          "пароль 中",
+		"a\tb":              "a b",
+		"a\nb\rc":           `a\u000ab\u000dc`,
+		"\x1b[2J":           `\u001b[2J`,
+		"\x1b]0;title\a":    `\u001b]0;title\u0007`,
+		"\u009b2J":          `\u009b2J`, // CSI in one character
+		"\x9b2J":            `\x9b2J`,
+		"\x7f":              `\u007f`,
+		"\x00":              `\u0000`,
+		"\u202eevil":        `\u202eevil`, // right to left
+		"\u200b\u2028":      `\u200b\u2028`,
+		"\U000e0001":        `\ue0001`,
+		"\ufffd":            `\ufffd`,
+		"\xff":              `\xff`,
+		"0123456789ABCDEF":  "0123456789ABCDEF",
+		"0123456789ABCDEFG": "0123456789ABCDEF…",
+		"0123456789ABCDEж":  `0123456789ABCDE\xd0…`, // cut within a character
+		"":                  "",
+	} {
+		if got := clean(in, 16); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// Text from outside, as it is printed: no controls, bounded, inside its columns.
+func FuzzText(f *testing.F) {
+	for _, s := range []string{"plain", "\x1b[2J\x9b", "пароль " + strings.Repeat("длинно", 50), "a\u202eb \xff\xfe", strings.Repeat("\x00", 300), "  a   b  "} {
+		f.Add(s, 40)
+	}
+	f.Fuzz(func(t *testing.T, s string, width int) {
+		width = 10 + (width%200+200)%200
+		c := clean(s, 100)
+		if len(c) > 6*100+3 || !utf8.ValidString(c) {
+			t.Fatalf("%q: %d bytes", c, len(c))
+		}
+		for _, r := range c {
+			if r != ' ' && !unicode.IsPrint(r) || r == utf8.RuneError {
+				t.Fatalf("%q is printed as %q", s, c)
+			}
+		}
+		lines := strings.Split(hang(c, width, 4), "\n")
+		for i, l := range lines {
+			if n := utf8.RuneCountInString(l); n > width || i > 0 && !strings.HasPrefix(l, "    ") {
+				t.Fatalf("line %q of %d columns, want %d", l, n, width)
+			}
+		}
+		words := strings.Join(strings.Fields(strings.Join(lines, "")), "")
+		if words != strings.Join(strings.Fields(c), "") {
+			t.Fatalf("%q became %q", c, words)
+		}
+		if n := utf8.RuneCountInString(pad(c, width)); n != width {
+			t.Fatalf("padded to %d columns, want %d", n, width)
+		}
+	})
+}
+
+// A line that somebody typed is a command with as many arguments as it takes,
+// or an error that can be told.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"help", "logs zctrl -f -n 5", "STOP mmr", "reboot now", "\x1b[2J", "  ", "logs -n", "перезагрузить", "log -n99999999999999999999 x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		c, args, err := parse(line)
+		switch {
+		case err != nil:
+			u, ok := err.(usageError)
+			if !ok || c != nil || clean(u.arg, 200) != u.arg {
+				t.Fatalf("%q: %#v", line, err)
+			}
+		case c == nil:
+			if strings.TrimSpace(line) != "" {
+				t.Fatalf("%q is nothing", line)
+			}
+		case len(args) < c.min || len(args) > c.max:
+			t.Fatalf("%q: %s with %d arguments", line, c.name, len(args))
+		case c.name == "logs":
+			if o, err := parseLogs(args); err == nil && (o.lines < 1 || o.lines > maxLines) {
+				t.Fatalf("%q: %+v", line, o)
+			}
+		}
+	})
+}
