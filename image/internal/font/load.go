@@ -62,8 +62,11 @@ func Load(path string, f *Font) error {
 		}
 		runtime.KeepAlive(f)
 	}
-	// Select the UTF-8 character set (console_codes(4)).
-	_, err = tty.WriteString("\x1b%G")
+	// Select the UTF-8 character set, and give the bright colours of plain text
+	// and of alarms to the normal ones too: with more than 256 glyphs a VGA takes
+	// the bit of brightness for the glyph, and words would have letters of both
+	// (console_codes(4)).
+	_, err = tty.WriteString("\x1b%G\x1b]P7cccccc\x1b]PFcccccc\x1b]P1ff5555\x1b]P9ff5555")
 	return err
 }
 
