@@ -196,6 +196,19 @@ func TestLoginIsThrottled(t *testing.T) {
 	})
 }
 
+// Guesses cannot be typed ahead: what comes while one is judged is dropped.
+func TestGuessesAreNotQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		d.send(strings.Repeat("admin\rguess\r", 8)) // one chunk
+		time.Sleep(time.Hour)
+		d.take()
+		if n := strings.Count(d.logs.String(), "login refused"); n != 1 {
+			t.Errorf("%d guesses were judged, want 1", n)
+		}
+	})
+}
+
 // A name that is none costs a pause, but no longer wait for the administrator:
 // noise on a line does that.
 func TestUnknownNames(t *testing.T) {
