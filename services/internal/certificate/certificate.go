@@ -173,11 +173,13 @@ func (k *Keeper) Keep(ctx context.Context, hostname string, addrs func() []netip
 	if !k.kept {
 		deadline := time.Now().Add(addressWait)
 		found := addrs()
-		for len(found) == 0 && time.Now().Before(deadline) && ctx.Err() == nil {
+		for len(found) == 0 && time.Now().Before(deadline) {
 			select {
 			case <-ctx.Done():
-				return nil
 			case <-time.After(250 * time.Millisecond):
+			}
+			if ctx.Err() != nil { // whichever the select took
+				return nil
 			}
 			found = addrs()
 		}
