@@ -130,6 +130,10 @@ func (p *Perm) Grow() {
 func (p *Perm) Check() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.checkLocked()
+}
+
+func (p *Perm) checkLocked() {
 	p.usageLocked()
 	if p.state == control.PermReadWrite && p.usage.ReadOnly {
 		p.state = control.PermReadOnly
@@ -187,7 +191,9 @@ const Confirmed = "!"
 func (p *Perm) Repair(step control.Repair) (changed bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.usageLocked(); p.state == control.PermReadWrite && !p.usage.ReadOnly {
+	// The kernel may have made it read-only since the last Check: there are then
+	// files that a format must not take without being asked twice.
+	if p.checkLocked(); p.state == control.PermReadWrite {
 		return false, refuse(control.CodeState, "/perm is mounted read-write: there is nothing to repair")
 	}
 	bare := control.Repair(strings.TrimSuffix(string(step), Confirmed))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -30,8 +31,10 @@ type Partition struct {
 // Mount implements Volume.
 func (v *Partition) Mount(m Mode) error {
 	var err error
+	what := v.Device
 	switch {
 	case m == StandIn:
+		what = "tmpfs"
 		err = unix.Mount("tmpfs", v.Target, "tmpfs", mountFlags, standInSize)
 	case v.Device == "":
 		return ErrNoDisk
@@ -41,7 +44,7 @@ func (v *Partition) Mount(m Mode) error {
 		err = unix.Mount(v.Device, v.Target, "ext4", mountFlags, "errors=remount-ro")
 	}
 	if err != nil {
-		return fmt.Errorf("mount %s: %w", v.Device, err)
+		return fmt.Errorf("mount %s: %w", what, err)
 	}
 	v.mounted = true
 	return nil
@@ -105,11 +108,34 @@ func (v *Partition) Usage() (Usage, error) {
 	if err := unix.Statfs(v.Target, &st); err != nil {
 		return Usage{}, fmt.Errorf("statfs %s: %w", v.Target, err)
 	}
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return Usage{}, err
+	}
 	return Usage{
 		Size:     int64(st.Blocks) * st.Bsize,
 		Free:     int64(st.Bavail) * st.Bsize,
-		ReadOnly: st.Flags&unix.ST_RDONLY != 0,
+		ReadOnly: st.Flags&unix.ST_RDONLY != 0 || stopped(string(info), v.Target),
 	}, nil
+}
+
+// stopped reports whether the file system that is mounted on target takes no
+// writes any more although it counts as mounted read-write: since Linux 6.15
+// that is what ext4 does when it finds itself damaged, and statfs does not say
+// so. info is /proc/PID/mountinfo, of which the last line about target counts.
+func stopped(info, target string) (yes bool) {
+	for line := range strings.Lines(info) {
+		mount, super, ok := strings.Cut(line, " - ")
+		f, g := strings.Fields(mount), strings.Fields(super)
+		if !ok || len(f) < 5 || len(g) < 3 || f[4] != target {
+			continue
+		}
+		yes = false
+		for o := range strings.SplitSeq(g[2], ",") {
+			yes = yes || o == "ro" || o == "emergency_ro" || o == "shutdown"
+		}
+	}
+	return yes
 }
 
 // ext4ResizeFS is EXT4_IOC_RESIZE_FS of linux/ext4.h, _IOW('f', 16, __u64).
