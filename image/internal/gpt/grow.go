@@ -41,15 +41,16 @@ func Grow(d Disk, number int) (Partition, bool, error) {
 	align := layout.Alignment / layout.SectorSize
 	end := layout.LBA((d.Sectors() - layout.GPTSectors) / align * align)
 	moved := t.table() != usualTable
+	w := writer{disk: d}
 	if last == t.backup() && !moved {
-		return p, false, nil
+		changed, err := w.finish()
+		return p, changed, err
 	}
 	grown := *t
 	if end > p.End() {
 		p.Sectors = int64(end - p.Start)
 		le.PutUint64(grown.entries[(number-1)*entrySize+40:], uint64(end-1))
 	}
-	w := writer{disk: d}
 	if last != t.backup() {
 		w.write(last-layout.LBA(tableSectors), grown.entries[:])
 		w.write(last, grown.headerAt(last, primaryLBA, last-layout.LBA(tableSectors), last))
@@ -62,7 +63,9 @@ func Grow(d Disk, number int) (Partition, bool, error) {
 	// has its old table in the spare place and goes straight to the new one.)
 	w.write(usualTable, grown.entries[:])
 	w.write(primaryLBA, grown.headerAt(primaryLBA, last, usualTable, last))
-	return p, true, w.finish()
+	w.write(spareTable, make([]byte, tableSize))
+	_, err = w.finish()
+	return p, true, err
 }
 
 // headerAt returns a header sector for the table: its own place, the other
@@ -91,22 +94,23 @@ func (w *writer) write(at layout.LBA, p []byte) {
 }
 
 // finish clears the spare place and sets the protective MBR's length: the boot
-// code and everything else in sector 0 stay.
-func (w *writer) finish() error {
-	w.write(spareTable, make([]byte, tableSize))
+// code and everything else in sector 0 stay. It reports whether the length was
+// wrong; it is written last, so while it is wrong an earlier finish was cut off.
+func (w *writer) finish() (changed bool, err error) {
 	if w.err != nil {
-		return w.err
+		return false, w.err
 	}
 	mbr := make([]byte, layout.SectorSize)
 	if err := w.disk.ReadSectors(0, mbr); err != nil {
-		return err
+		return false, err
 	}
 	const record = 446
 	length := uint32(min(w.disk.Sectors()-1, 0xffffffff))
 	if mbr[record+4] != 0xee || le.Uint32(mbr[record+12:]) == length || le.Uint32(mbr[record+12:]) == 0xffffffff {
-		return nil
+		return false, nil
 	}
+	w.write(spareTable, make([]byte, tableSize))
 	le.PutUint32(mbr[record+12:], length)
 	w.write(0, mbr)
-	return w.err
+	return true, w.err
 }
