@@ -196,6 +196,44 @@ func TestLongestLine(t *testing.T) {
 	}
 }
 
+// A server that refuses before it reads is heard, although writing fails.
+func TestRefusalBeforeTheRequest(t *testing.T) {
+	dir, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		conn, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		// Nothing can be written to it, however quick the client is.
+		if err := conn.(*net.UnixConn).CloseRead(); err != nil {
+			t.Error(err)
+		}
+		io.WriteString(conn, `{"error":{"code":"wrong-state","message":"too many"}}`+"\n")
+		conn.Close()
+	}()
+	c := &Client{Path: path}
+	// Longer than the socket's buffer, so that it cannot be written in one go.
+	err = c.Do(deadline(t), Request{Op: OpStop, Service: strings.Repeat("x", 16<<20)})
+	var refusal *Error
+	if !errors.As(err, &refusal) || refusal.Code != CodeState {
+		t.Errorf("%.200v, want the refusal", err)
+	}
+	<-ended
+}
+
 func TestNobodyListens(t *testing.T) {
 	c := &Client{Path: filepath.Join(t.TempDir(), "none")}
 	if err := c.Do(deadline(t), Request{Op: OpStart}); !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), "start: ") {

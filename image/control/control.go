@@ -244,9 +244,9 @@ func (c *Client) do(ctx context.Context, req Request, each func(Response) error)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := json.NewEncoder(conn).Encode(req); err != nil {
-		return broken(err)
-	}
+	// PID 1 may refuse before it reads (too many connections), so that writing
+	// fails: what it said is still there to be read.
+	werr := json.NewEncoder(conn).Encode(req)
 	sc := bufio.NewScanner(conn)
 	sc.Buffer(make([]byte, 4096), MaxLine)
 	for sc.Scan() {
@@ -260,6 +260,9 @@ func (c *Client) do(ctx context.Context, req Request, each func(Response) error)
 		if err := each(r); err != nil {
 			return err
 		}
+	}
+	if werr != nil {
+		return broken(werr)
 	}
 	switch err := sc.Err(); {
 	case errors.Is(err, bufio.ErrTooLong):

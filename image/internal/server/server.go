@@ -10,6 +10,7 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,7 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,6 +61,8 @@ type Server struct {
 	Services []config.Service
 	Log      *slog.Logger
 	Guard    func(func()) func() // wraps the top of a goroutine; nil: not
+
+	readLimit, writeLimit time.Duration // 0: the constants; shorter in tests
 
 	mu    sync.Mutex
 	conns map[uint32]int // by user
@@ -118,17 +121,19 @@ func (s *Server) handle(ctx context.Context, c *net.UnixConn) {
 		s.Log.Error("control socket", "error", err)
 		return
 	}
-	w := &answer{conn: c}
+	w := &answer{conn: c, limit: cmp.Or(s.writeLimit, writeLimit)}
 	if !s.enter(who.UID) {
 		_ = w.fail(&control.Error{Code: control.CodeState, Message: "too many connections at once: try again"})
 		return
 	}
 	defer s.leave(who.UID)
-	if err := c.SetReadDeadline(time.Now().Add(readLimit)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(cmp.Or(s.readLimit, readLimit))); err != nil {
 		return
 	}
 	line, err := bufio.NewReaderSize(io.LimitReader(c, maxRequest+1), maxRequest+1).ReadSlice('\n')
-	if err != nil && !(errors.Is(err, io.EOF) && len(line) > 0 && len(line) <= maxRequest) {
+	// A caller that ends before its line does may have been cut off: half a wish
+	// is not carried out.
+	if err != nil {
 		_ = w.fail(refuse(control.CodeInvalid, "request: want one line of at most %d bytes within %v", maxRequest, readLimit))
 		return
 	}
@@ -137,7 +142,8 @@ func (s *Server) handle(ctx context.Context, c *net.UnixConn) {
 		_ = w.fail(refuse(control.CodeInvalid, "%v", err))
 		return
 	}
-	// A caller that hangs up ends what it waits for.
+	// A caller that hangs up, be it for its direction alone, ends what it waits
+	// for.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	_ = c.SetReadDeadline(time.Time{})
@@ -162,7 +168,7 @@ func (s *Server) answer(ctx context.Context, w *answer, who Caller, req control.
 	}
 	switch req.Op {
 	case control.OpStatus:
-		return w.line(control.Response{Status: s.System.Status()})
+		return w.status(s.System.Status())
 	case control.OpLogs:
 		return s.logs(ctx, w, req)
 	}
@@ -281,7 +287,7 @@ func ParseRequest(line []byte) (control.Request, error) {
 	if err := dec.Decode(&r); err != nil {
 		return control.Request{}, fmt.Errorf("request: %w", err)
 	}
-	if rest, _ := io.ReadAll(dec.Buffered()); strings.TrimSpace(string(rest)) != "" {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return control.Request{}, fmt.Errorf("request: more than one value")
 	}
 	var want control.Request
@@ -319,7 +325,34 @@ func refuse(code control.Code, format string, args ...any) *control.Error {
 
 // answer writes the lines of one answer.
 type answer struct {
-	conn *net.UnixConn
+	conn  *net.UnixConn
+	limit time.Duration // for each line
+}
+
+// status writes a status. When it does not fit into a line, the services' older
+// events are left out: what services say can be long, and a console without a
+// status could not even show that.
+func (a *answer) status(st *control.Status) error {
+	for {
+		b, err := json.Marshal(control.Response{Status: st})
+		if err != nil {
+			return err
+		}
+		left := 0
+		for i := range st.Services {
+			left += len(st.Services[i].Events)
+		}
+		if len(b) < control.MaxLine || left == 0 {
+			return a.line(control.Response{Status: st})
+		}
+		short := *st
+		short.Services = slices.Clone(st.Services)
+		for i := range short.Services {
+			e := &short.Services[i].Events
+			*e = (*e)[(len(*e)+1)/2:]
+		}
+		st = &short
+	}
 }
 
 func (a *answer) line(r control.Response) error {
@@ -331,7 +364,7 @@ func (a *answer) line(r control.Response) error {
 		return refuse(control.CodeFailed, "the answer has %d bytes, at most %d fit", len(b), control.MaxLine)
 	}
 	// A caller that does not read must not keep a goroutine for ever.
-	if err := a.conn.SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
+	if err := a.conn.SetWriteDeadline(time.Now().Add(a.limit)); err != nil {
 		return err
 	}
 	_, err = a.conn.Write(append(b, '\n'))
