@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -18,6 +19,7 @@ import (
 // Event codes of linux/input-event-codes.h.
 const (
 	typeKey  = 1
+	keyA     = 30
 	keyPower = 116
 )
 
@@ -31,6 +33,9 @@ const grab = 0x40044590
 // Buttons opens the power buttons of the machine, for PID 1 alone: whoever else
 // opens them sees no events. It returns those that could be opened, and the
 // errors of the others.
+//
+// A keyboard may have a power key too (the PC's says so always). It is watched
+// and not taken: the screen's console must go on hearing the other keys.
 func Buttons(sys, dev string) ([]*os.File, error) {
 	names, err := filepath.Glob(filepath.Join(sys, "class/input/event*"))
 	if err != nil {
@@ -48,6 +53,10 @@ func Buttons(sys, dev string) ([]*os.File, error) {
 		f, err := os.Open(filepath.Join(dev, "input", filepath.Base(n)))
 		if err != nil {
 			errs = append(errs, err)
+			continue
+		}
+		if hasKey(string(b), keyA) {
+			buttons = append(buttons, f)
 			continue
 		}
 		if err := unix.IoctlSetInt(int(f.Fd()), grab, 1); err != nil {
@@ -69,26 +78,20 @@ func hasKey(bitmap string, key uint) bool {
 	if i < 0 {
 		return false
 	}
-	var w uint64
-	if _, err := fmt.Sscanf(words[i], "%x", &w); err != nil {
-		return false
-	}
-	return w>>(key%bits)&1 != 0
+	w, err := strconv.ParseUint(words[i], 16, int(bits))
+	return err == nil && w>>(key%bits)&1 != 0
 }
 
 // Watch calls pressed for each press of the button until reading fails.
 func Watch(button io.Reader, pressed func()) error {
-	b := make([]byte, 16*eventSize)
+	e := make([]byte, eventSize)
 	for {
-		n, err := button.Read(b)
-		if err != nil {
+		if _, err := io.ReadFull(button, e); err != nil {
 			return err
 		}
-		for e := b[:n]; len(e) >= eventSize; e = e[eventSize:] {
-			le := binary.LittleEndian
-			if le.Uint16(e[16:]) == typeKey && le.Uint16(e[18:]) == keyPower && le.Uint32(e[20:]) == 1 {
-				pressed()
-			}
+		le := binary.LittleEndian
+		if le.Uint16(e[16:]) == typeKey && le.Uint16(e[18:]) == keyPower && le.Uint32(e[20:]) == 1 {
+			pressed()
 		}
 	}
 }

@@ -26,6 +26,9 @@ func (k Kind) String() string {
 	return "reboot"
 }
 
+// trigger does what a key with SysRq does; tests put a file in its place.
+var trigger = "/proc/sysrq-trigger"
+
 // DeadMan forces the end after a time, whatever hangs: through the kernel's
 // SysRq trigger, which works without regard to kernel.sysrq and runs no driver's
 // shutdown. It returns at once.
@@ -35,7 +38,7 @@ func DeadMan(k Kind, after time.Duration) {
 		key = []byte("o")
 	}
 	// Opened now: it may not be possible later.
-	f, err := os.OpenFile("/proc/sysrq-trigger", os.O_WRONLY, 0)
+	f, err := os.OpenFile(trigger, os.O_WRONLY, 0)
 	if err != nil {
 		return // the hardware watchdog is what is left
 	}

@@ -69,6 +69,7 @@ type Feeder struct {
 
 	mu     sync.Mutex
 	hungry string // who kept the food away last time
+	failed string // the device's last error, "" after a success
 }
 
 // Run feeds until ctx ends.
@@ -100,9 +101,15 @@ func (f *Feeder) feed() {
 	if was != "" {
 		f.Log.Info("the watchdog is fed again", "hung", was)
 	}
+	failed := ""
 	if err := f.Device.Feed(); err != nil {
-		f.Log.Error("watchdog", "error", err)
+		failed = err.Error()
 	}
+	// Said once, or it would push everything else out of the log.
+	if failed != f.failed && failed != "" {
+		f.Log.Error("watchdog", "error", failed)
+	}
+	f.failed = failed
 }
 
 // Status names the device, and who keeps the food away.
