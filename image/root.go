@@ -95,7 +95,9 @@ func program(p, from, why string) (File, error) {
 		return File{}, fmt.Errorf("program %s: %w", p, err)
 	}
 	return File{squashfs.Entry{
-		Path: rel(p), Mode: 0o755, Size: st.Size(), AlignTo: layout.ChunkSize,
+		// Plain: every start of the machine and of a service reads it, and the
+		// VMDK and an update's chunks are compressed anyway.
+		Path: rel(p), Mode: 0o755, Size: st.Size(), AlignTo: layout.ChunkSize, Plain: true,
 		Open: func() (io.ReadCloser, error) { return os.Open(from) },
 	}, why}, nil
 }

@@ -62,7 +62,10 @@ type fragment struct {
 }
 
 // sizeKey has what two files must share before they are worth comparing.
-type sizeKey struct{ size, align int64 }
+type sizeKey struct {
+	size, align int64
+	plain       bool
+}
 
 type contentKey struct {
 	sizeKey
@@ -83,7 +86,7 @@ func newDataWriter(out *output, opt Options, files []*node) *dataWriter {
 	return d
 }
 
-func (n *node) sizeKey() sizeKey { return sizeKey{n.Size, n.AlignTo} }
+func (n *node) sizeKey() sizeKey { return sizeKey{n.Size, n.AlignTo, n.Plain} }
 
 // inFragment says that f has no block of its own.
 func (d *dataWriter) inFragment(f *node) bool { return f.AlignTo == 0 && f.Size < d.opt.BlockSize }
@@ -114,7 +117,11 @@ func (d *dataWriter) compress() {
 	c := newCompressor(d.opt.Level)
 	for b := range d.work {
 		var err error
-		b.stored, b.smaller, err = c.block(b.packed, b.plain[:b.n])
+		if b.file != nil && b.file.Plain {
+			b.stored, b.smaller = b.plain[:b.n], false
+		} else {
+			b.stored, b.smaller, err = c.block(b.packed, b.plain[:b.n])
+		}
 		b.ready <- err
 	}
 }

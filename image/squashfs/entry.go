@@ -37,6 +37,10 @@ type Entry struct {
 	// begins at a multiple of this many bytes from the start of the image, and
 	// all its bytes are contiguous, its tail in a short block of its own.
 	AlignTo int64
+
+	// Plain stores the file's own blocks as they are, to be read without
+	// unpacking.
+	Plain bool
 }
 
 // FromDir lists the folder dir for Write, sorted by path: owner 0, permissions

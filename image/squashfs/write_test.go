@@ -142,6 +142,26 @@ func TestCompressorDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// A plain file's blocks stand in the image as they are, beside the same content
+// packed; holes stay holes.
+func TestPlain(t *testing.T) {
+	content := text(1, 3*int(DefaultBlockSize)+77)
+	packed, plain := aligned(file("packed", content), 4096), aligned(file("plain", content), 4096)
+	plain.Plain = true
+	zeros := aligned(file("zeros", make([]byte, 2*int(DefaultBlockSize))), 4096)
+	zeros.Plain = true
+	image, _ := pack(t, []Entry{packed, plain, zeros}, Options{})
+	for _, f := range unpack(t, image) {
+		want := map[string]int64{"packed": -1, "plain": int64(len(content)), "zeros": 0}[f.Path]
+		if want >= 0 && f.Stored != want || want < 0 && f.Stored >= int64(len(content)) {
+			t.Errorf("%s takes %d of %d bytes", f.Path, f.Stored, f.Size)
+		}
+		if f.Path == "plain" && !bytes.Equal(image[f.Start:][:len(content)], content) {
+			t.Error("the plain file does not stand in the image")
+		}
+	}
+}
+
 func TestAlignment(t *testing.T) {
 	const bs = int(DefaultBlockSize)
 	var entries []Entry
@@ -507,6 +527,7 @@ func TestAnyTree(t *testing.T) {
 				e = file(p, content)
 				if rapid.Bool().Draw(r, "aligned") {
 					e.AlignTo = 1 << rapid.IntRange(0, 14).Draw(r, "align")
+					e.Plain = rapid.Bool().Draw(r, "plain")
 				}
 			}
 			e.Mode |= fs.FileMode(rapid.IntRange(0, 0o777).Draw(r, "mode"))

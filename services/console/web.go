@@ -38,12 +38,6 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 		return err
 	}
 	certs := &certificate.Keeper{Dir: filepath.Join(layout.PermDir, webName), RunDir: layout.CredentialRunDir}
-	if err := certs.Load(time.Now(), hostname, addresses()); err != nil {
-		if c, _ := certs.Certificate(nil); c == nil {
-			return err
-		}
-		log.Warn("certificate: a new one was made", "error", err)
-	}
 	c := webconsole.New(webconsole.Config{
 		Appliance:   &control.Client{Path: layout.ControlSocket},
 		Store:       credential.NewStore(),
@@ -57,14 +51,20 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.Serve(ctx, l) })
-	g.Go(func() error {
-		if err := line.Ready(fmt.Sprintf("https on port %d", l.Addr().(*net.TCPAddr).Port)); err != nil {
+	// Whoever connects from here on waits in the listener's queue for as long as a
+	// key takes to make, and is not refused.
+	if err := line.Ready(fmt.Sprintf("https on port %d", l.Addr().(*net.TCPAddr).Port)); err != nil {
+		return err
+	}
+	if err := certs.Load(time.Now(), hostname, addresses()); err != nil {
+		if c, _ := certs.Certificate(nil); c == nil {
 			return err
 		}
-		return line.Run(ctx, c.Check)
-	})
+		log.Warn("certificate: a new one was made", "error", err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.Serve(ctx, l) })
+	g.Go(func() error { return line.Run(ctx, c.Check) })
 	// Storing waits for the machine's address and for the disk; nobody waits for it.
 	g.Go(func() error {
 		if err := certs.Keep(ctx, hostname, addresses); err != nil {
