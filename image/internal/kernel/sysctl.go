@@ -103,7 +103,9 @@ func setSysctl(root string, s Sysctl) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(s.Value)
+	// The line's end matters: of a write of nothing the kernel takes no notice, so
+	// an empty value would not be set.
+	_, err = f.WriteString(s.Value + "\n")
 	if err2 := f.Close(); err == nil {
 		err = err2
 	}
