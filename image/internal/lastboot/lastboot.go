@@ -87,14 +87,21 @@ func judge(b []byte, bootID string) string {
 	return "the last boot ended without an orderly shutdown (power loss, reset or kernel panic)"
 }
 
-// Told moves a panic report aside so that it is told once.
+// Told moves a panic report aside so that it is told once. An empty one, which a
+// boot without a panic leaves, does not take the place of the last that said
+// something.
 func Told(dir string) error {
 	p := filepath.Join(dir, PanicFile)
-	err := os.Rename(p, p+".old")
-	if errors.Is(err, fs.ErrNotExist) {
+	fi, err := os.Stat(p)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case fi.Size() == 0:
 		return nil
 	}
-	return err
+	return os.Rename(p, p+".old")
 }
 
 func readPanic(path string) (string, error) {
@@ -117,7 +124,7 @@ func firstLine(s string) string {
 		s = s[:300]
 	}
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 {
 			return ' '
 		}
 		return r
