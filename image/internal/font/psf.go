@@ -61,8 +61,11 @@ func parse1(b []byte) (*Font, error) {
 		f.Glyphs = 512
 	}
 	rest, err := f.take(b[4:])
-	if err != nil || mode&(hasTab|hasSeq) == 0 {
-		return f, err
+	if err != nil {
+		return nil, err
+	}
+	if mode&(hasTab|hasSeq) == 0 {
+		return f, nil
 	}
 	for g := range f.Glyphs {
 		inSequence := false
@@ -105,8 +108,11 @@ func parse2(b []byte) (*Font, error) {
 		return nil, fmt.Errorf("font: header of %d bytes: %w", head, errShort)
 	}
 	rest, err := f.take(b[head:])
-	if err != nil || flags&hasTab == 0 {
-		return f, err
+	if err != nil {
+		return nil, err
+	}
+	if flags&hasTab == 0 {
+		return f, nil
 	}
 	for g := range f.Glyphs {
 		inSequence := false
