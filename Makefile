@@ -3,7 +3,7 @@
 # The userland is Go alone, and so is everything that builds it.
 export CGO_ENABLED = 0
 
-.PHONY: image run test test-long bench-image setup-run setup-test clean
+.PHONY: image run test test-long bench-image setup-run setup-test setup-long clean
 
 # The appliance: OVF, VMDK, OVA and a raw disk in dist/.
 image:
@@ -18,7 +18,7 @@ test: setup-test
 	.ci/test
 
 # The same with full counts. A run that was cut off goes on where it was.
-test-long: setup-test
+test-long: setup-long
 	PARLEY_LONG=1 .ci/test
 
 # Our writers against qemu-img and mksquashfs: a table, then a line of JSON.
@@ -30,6 +30,9 @@ setup-run:
 
 setup-test:
 	.ci/setup test
+
+setup-long:
+	.ci/setup long
 
 clean:
 	rm -rf dist artefacts
