@@ -38,8 +38,10 @@ type running struct {
 	ending     sync.Once
 	ended      chan struct{} // closed when the end has begun
 
+	holdMu  sync.Mutex // held while /perm is taken into use or repaired
 	storeMu sync.Mutex
 	store   *ring.Store // nil: not opened, or given up
+	stored  *ring.Store // the last that was opened in this boot
 }
 
 const (
@@ -68,12 +70,14 @@ func (m *machine) run() {
 		Jitter:   rand.Float64,
 		Guard:    m.guard,
 	})
-	ctx := context.Background()
-	m.serve(ctx)
-	m.spawn(func() { table.Reap(nil) })
-	m.spawn(func() { m.supervisor.Run(ctx) })
 	if m.watchdog != nil {
 		m.feeder = &watchdog.Feeder{Device: m.watchdog, Starving: m.supervisor.Starving, Log: m.log}
+	}
+	ctx := context.Background()
+	m.serve(ctx) // from here on others look at m
+	m.spawn(func() { table.Reap(nil) })
+	m.spawn(func() { m.supervisor.Run(ctx) })
+	if m.feeder != nil {
 		m.spawn(func() { m.feeder.Run(ctx) })
 	}
 	for _, b := range m.buttons {
@@ -225,8 +229,15 @@ func (m *machine) watchPerm() {
 // holdPerm begins to use /perm for PID 1's own: the mark that a boot is running,
 // and the file that the Go runtime writes a fatal error to. The file is
 // synchronous, because the kernel panics when PID 1 is gone and writes nothing
-// any more.
+// any more. A second time in one boot (after a repair) goes on where the first
+// stopped.
 func (m *machine) holdPerm() {
+	m.holdMu.Lock()
+	defer m.holdMu.Unlock()
+	m.holdPermLocked()
+}
+
+func (m *machine) holdPermLocked() {
 	if !m.perm.Writable() {
 		return
 	}
@@ -249,10 +260,14 @@ func (m *machine) holdPerm() {
 		m.log.Error("stored log", "error", err)
 		return
 	}
-	m.ring.Prepend(old)
 	m.storeMu.Lock()
-	m.store = store
-	m.storeMu.Unlock()
+	defer m.storeMu.Unlock()
+	if m.stored != nil && len(old) > 0 {
+		store.Continue(m.stored)
+	} else {
+		m.ring.Prepend(old)
+	}
+	m.store, m.stored = store, store
 }
 
 // releasePerm lets go of what holdPerm opened, so that /perm can be unmounted.

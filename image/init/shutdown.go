@@ -16,9 +16,11 @@ import (
 )
 
 const (
-	// deadManTime bounds a shutdown, servicesTime the part of it that is theirs.
+	// deadManTime bounds a shutdown, servicesTime the part of it that is theirs:
+	// all parts and the kernel's own end fit into the whole, or a shutdown in
+	// which everything is late would be cut off before it has written all.
 	deadManTime  = 30 * time.Second
-	servicesTime = 20 * time.Second
+	servicesTime = 18 * time.Second
 
 	panicPath = layout.PermLogDir + "/" + lastboot.PanicFile
 )
@@ -32,17 +34,22 @@ func (m *machine) end(kind power.Kind, why string) {
 		power.DeadMan(kind, deadManTime)
 		m.log.Info("shutdown", "kind", kind.String(), "why", why)
 		m.console.Print(fmt.Sprintf("parley: %v: %s", kind, why))
-		power.Run([]power.Step{
-			{Name: "stop services", Limit: servicesTime, Do: m.supervisor.Shutdown},
-			{Name: "store log", Limit: 3 * time.Second, Do: m.markClean},
-			{Name: "unmount /perm", Limit: 5 * time.Second, Do: func(context.Context) error { return m.perm.Down() }},
-			{Name: "network interfaces", Limit: 2 * time.Second, Do: func(context.Context) error { return power.InterfacesDown() }},
-		}, m.log)
+		power.Run(m.steps(), m.log)
 		err := power.Now(kind)
 		m.log.Error("shutdown", "error", err)
 		select {} // the dead-man timer ends it
 	})
 	select {}
+}
+
+// steps are an orderly shutdown.
+func (m *machine) steps() []power.Step {
+	return []power.Step{
+		{Name: "stop services", Limit: servicesTime, Do: m.supervisor.Shutdown},
+		{Name: "store log", Limit: 3 * time.Second, Do: m.markClean},
+		{Name: "unmount /perm", Limit: 5 * time.Second, Do: func(context.Context) error { return m.perm.Down() }},
+		{Name: "network interfaces", Limit: 2 * time.Second, Do: func(context.Context) error { return power.InterfacesDown() }},
+	}
 }
 
 // markClean stores the log and writes that this boot ended in order.

@@ -63,6 +63,8 @@ func (m *machine) setRole(role string) error {
 // mounted afterwards the services start again: they may touch only the folders
 // that were there when they started.
 func (m *machine) repair(step control.Repair) error {
+	m.holdMu.Lock()
+	defer m.holdMu.Unlock()
 	m.releasePerm()
 	changed, err := m.perm.Repair(step)
 	if changed {
@@ -78,6 +80,6 @@ func (m *machine) repair(step control.Repair) error {
 			}
 		})
 	}
-	m.holdPerm()
+	m.holdPermLocked()
 	return err
 }
