@@ -118,7 +118,7 @@ func TestKill(t *testing.T) {
 		if got := strings.Join(a.signals, ", "); got != "zctrl 9, zctrl 9, zctrl 9, mmr 9, mmr 9, mmr 9" {
 			t.Errorf("signals: %s", got)
 		}
-		want := "mmr killed 3 times: ready again after 40 ms (p50), 40 ms (p99), 40 ms (longest); no other service noticed"
+		want := "mmr killed 3 times: ready again after 40 ms (p50), 40 ms (p99), 40 ms (longest); 0 starts failed; no other service noticed"
 		if len(a.said) != 3 || a.said[1] != want {
 			t.Errorf("said %q, want %q second of three", a.said, want)
 		}

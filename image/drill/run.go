@@ -75,6 +75,7 @@ func find(t Target, name string) (control.Service, error) {
 // signal to the moment it said it was ready again.
 func (d *Drill) kill(ctx context.Context, t Target, name string) error {
 	var times []time.Duration
+	failed := 0 // starts that came to nothing
 	for range d.Rounds {
 		if err := sleep(ctx, rest); err != nil {
 			return err
@@ -88,35 +89,36 @@ func (d *Drill) kill(ctx context.Context, t Target, name string) error {
 		if err := t.Signal(victim.PID, syscall.SIGKILL); err != nil {
 			return fmt.Errorf("kill %s (pid %d): %w", name, victim.PID, err)
 		}
-		took, err := back(ctx, t, victim, at)
+		again, err := back(ctx, t, victim, at)
 		if err != nil {
 			return err
 		}
-		times = append(times, took)
+		times = append(times, again.Since.Sub(at))
+		failed += again.Restarts - victim.Restarts - 1
 		if err := undisturbed(before, t.Status(), name); err != nil {
 			return err
 		}
 	}
 	slices.Sort(times)
 	quantile := func(q float64) int64 { return times[min(int(q*float64(len(times))), len(times)-1)].Milliseconds() }
-	t.Say(fmt.Sprintf("%s killed %d times: ready again after %d ms (p50), %d ms (p99), %d ms (longest); no other service noticed",
-		name, len(times), quantile(0.5), quantile(0.99), times[len(times)-1].Milliseconds()))
+	t.Say(fmt.Sprintf("%s killed %d times: ready again after %d ms (p50), %d ms (p99), %d ms (longest); %d starts failed; no other service noticed",
+		name, len(times), quantile(0.5), quantile(0.99), times[len(times)-1].Milliseconds(), failed))
 	return nil
 }
 
 // back waits until the service is ready in another process.
-func back(ctx context.Context, t Target, victim control.Service, at time.Time) (time.Duration, error) {
+func back(ctx context.Context, t Target, victim control.Service, at time.Time) (control.Service, error) {
 	for time.Since(at) < patience {
 		if err := sleep(ctx, poll); err != nil {
-			return 0, err
+			return victim, err
 		}
 		for _, s := range t.Status() {
 			if s.Name == victim.Name && s.State == control.StateReady && s.PID != victim.PID {
-				return s.Since.Sub(at), nil
+				return s, nil
 			}
 		}
 	}
-	return 0, fmt.Errorf("%s was killed and is not ready again after %v", victim.Name, patience)
+	return victim, fmt.Errorf("%s was killed and is not ready again after %v", victim.Name, patience)
 }
 
 // undisturbed compares the processes of the services that were not killed.

@@ -33,7 +33,7 @@ func TestKilledServicesComeBack(t *testing.T) {
 			continue
 		}
 		services++
-		m := v.expect(`drill: (?:failed: .*|(`+s.Name+`) killed (\d+) times: ready again after (\d+) ms \(p50\), (\d+) ms \(p99\), (\d+) ms \(longest\); no other service noticed)`,
+		m := v.expect(`drill: (?:failed: .*|(`+s.Name+`) killed (\d+) times: ready again after (\d+) ms \(p50\), (\d+) ms \(p99\), (\d+) ms \(longest\); 0 starts failed; no other service noticed)`,
 			time.Duration(n)*10*time.Second)
 		if m[1] == "" {
 			t.Fatal(m[0])
