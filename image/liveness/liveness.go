@@ -25,6 +25,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -51,8 +52,14 @@ type Message struct {
 	Error  string `json:"error,omitempty"`  // why the service cannot do its work
 }
 
+// CheckLimit is how long a Check that hears nothing waits before it says so. It
+// is less than what PID 1 takes for silence, and long for a machine that is fast:
+// on one that is short of CPU a service must not look unhealthy.
+const CheckLimit = 3 * time.Second
+
 // Check says in one line what the service is doing, or why it cannot do its
-// work. It is called from one goroutine and must return within a second.
+// work. It is called from one goroutine and must return soon after
+// CheckLimit.
 type Check func() (detail string, err error)
 
 // Line is a service's end.

@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/parley-meet/parley/image/liveness"
 	"github.com/parley-meet/parley/services/internal/dhcp"
 )
 
@@ -47,7 +48,6 @@ const (
 	retryMin   = time.Second // after a configuration that could not be applied
 	retryMax   = 30 * time.Second
 	watchPause = time.Second // before watching again
-	aliveIn    = 800 * time.Millisecond
 )
 
 // Daemon configures an interface while its Run runs.
@@ -244,7 +244,7 @@ func (d *Daemon) Detail() string {
 // Check is the service's liveness.Check: an error means that a loop is stuck,
 // not that there is no network.
 func (d *Daemon) Check() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), aliveIn)
+	ctx, cancel := context.WithTimeout(context.Background(), liveness.CheckLimit)
 	defer cancel()
 	done := make(chan struct{})
 	select {

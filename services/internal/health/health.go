@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/image/layout"
+	"github.com/parley-meet/parley/image/liveness"
 )
 
 // NotConfigured is the status of a service that has been told nothing to do.
@@ -33,9 +34,8 @@ const NotConfigured = "not configured"
 const (
 	MaxConns  = 64
 	Timeout   = 2 * time.Second
-	maxHeader = 4 << 10 // bytes
-	maxReport = 4 << 10 // bytes, read by Ask
-	askWithin = 800 * time.Millisecond
+	maxHeader = 4 << 10                // bytes
+	maxReport = 4 << 10                // bytes, read by Ask
 	stopAfter = 300 * time.Millisecond // exchanges under way at the end
 )
 
@@ -161,7 +161,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 // Check is the service's liveness.Check: it asks the endpoint through its
 // socket, as a console would.
 func (s *Server) Check() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), askWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), liveness.CheckLimit)
 	defer cancel()
 	r, err := Ask(ctx, s.path)
 	if err != nil {

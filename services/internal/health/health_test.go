@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/parley-meet/parley/image/liveness"
 )
 
 // start runs a server in a folder of its own, until stop or the test's end.
@@ -267,7 +269,7 @@ func TestSilent(t *testing.T) {
 	if _, err := s.Check(); err == nil {
 		t.Error("silence is no error")
 	}
-	if d := time.Since(begin); d < askWithin/2 {
+	if d := time.Since(begin); d < liveness.CheckLimit/2 {
 		t.Errorf("gave up after %v", d)
 	}
 }

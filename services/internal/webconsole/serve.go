@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/parley-meet/parley/image/liveness"
 )
 
 // Times of the server.
@@ -20,7 +22,6 @@ const (
 	idleTimeout   = 60 * time.Second
 	maxHeader     = 16 << 10        // bytes
 	stopAfter     = 1 * time.Second // requests under way at the end
-	probeLimit    = 800 * time.Millisecond
 )
 
 // Serve answers on l until ctx ends; it returns nil then, within stopAfter and
@@ -95,7 +96,7 @@ func (c *Console) newProbe() *http.Client {
 
 // Check asks the running server for its health. It is a liveness.Check.
 func (c *Console) Check() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), probeLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), liveness.CheckLimit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://console/healthz", nil)
 	if err != nil {
