@@ -134,6 +134,27 @@ func (q *QMP) Reset() error {
 	return err
 }
 
+// Type presses keys of the keyboard, one after the other: a-z, 0-9, "-" and
+// line breaks.
+func (q *QMP) Type(text string) error {
+	for _, c := range text {
+		name := string(c)
+		switch c {
+		case '-':
+			name = "minus"
+		case '\n':
+			name = "ret"
+		}
+		key := map[string]any{"type": "qcode", "data": name}
+		if _, err := q.Command("send-key", map[string]any{"keys": []any{key}, "hold-time": 20}); err != nil {
+			return err
+		}
+		// The keyboard controller has room for few keys.
+		time.Sleep(60 * time.Millisecond)
+	}
+	return nil
+}
+
 // Screendump writes the screen's picture as PNG.
 func (q *QMP) Screendump(path string) error {
 	_, err := q.Command("screendump", map[string]any{"filename": path, "format": "png"})

@@ -86,6 +86,27 @@ func TestScreen(t *testing.T) {
 	if out := v.unwrapped("logs init -n 100"); strings.Contains(out, "takes a font") || strings.Contains(out, "msg=font") {
 		t.Errorf("the font was not taken:\n%s", out)
 	}
+	// The keyboard is the screen's: PID 1, which looks for power keys, has not
+	// taken it.
+	const in = `administrator logged in" terminal=tty1`
+	for range 3 { // what is typed before the prompt is there counts for the line before
+		for _, text := range []string{"admin\n", v.password + "\n"} {
+			if err := v.QMP.Type(text); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Second)
+		}
+		if strings.Contains(v.unwrapped("logs console-serial -n 100"), in) {
+			break
+		}
+	}
+	if err := v.QMP.Screendump(artefact(t, "login.png")); err != nil {
+		t.Fatal(err)
+	}
+	v.wantLog("logs console-serial -n 100", in)
+	if err := v.QMP.Type("logout\n"); err != nil {
+		t.Fatal(err)
+	}
 	v.want("language ru", "Русский")
 	time.Sleep(5 * time.Second) // the screen's banner follows
 	path := artefact(t, "tty1.png")
