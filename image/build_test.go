@@ -21,7 +21,9 @@ func TestLongestCmdline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(string(data), `["quiet", "loglevel=4", "no_timer_check"]`, `["`+strings.Repeat("x", 255)+`"]`, 1)
+	// The kernel's are the first arguments in the file.
+	text := regexp.MustCompile(`"arguments": \[[^]]*\]`).ReplaceAllString(string(data), `"arguments": []`)
+	text = strings.Replace(text, `"arguments": []`, `"arguments": ["`+strings.Repeat("x", 255)+`"]`, 1)
 	text = strings.Replace(text, `"ttyS0", "baud": 115200`, `"ttyS3", "baud": 115200`, 1)
 	c, err := config.Decode("config.json", []byte(text))
 	if err != nil {
