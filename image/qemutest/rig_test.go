@@ -301,6 +301,21 @@ func (v *vm) want(line, pattern string) []string {
 	return m
 }
 
+// address waits until ifconfig shows the one that QEMU's DHCP server gives. Some
+// cards take seconds for their link.
+func (v *vm) address() {
+	v.t.Helper()
+	for end := time.Now().Add(stepTime); ; time.Sleep(time.Second) {
+		out := v.command("ifconfig")
+		if strings.Contains(out, "10.0.2.15/24") {
+			return
+		}
+		if time.Now().After(end) {
+			v.t.Fatalf("ifconfig printed\n%s\nwant an address", out)
+		}
+	}
+}
+
 // unwrapped is command for output whose long lines the console breaks.
 func (v *vm) unwrapped(line string) string {
 	v.t.Helper()

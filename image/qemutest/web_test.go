@@ -22,6 +22,8 @@ func TestBrowserLogin(t *testing.T) {
 	need(t, "chromium")
 	v := boot(t, qemutest.Options{})
 	v.up()
+	v.login()
+	v.address()
 
 	c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", v.Port), &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
@@ -69,7 +71,6 @@ func TestBrowserLogin(t *testing.T) {
 		}
 	}
 	// What happens on the serial line is seen without loading the page again.
-	v.login()
 	v.want("stop mmr", "mmr")
 	if err := chromedp.Do(ctx, chromedp.Poll[chromedp.Void](`document.querySelector('[data-live="svc.mmr.state"]').dataset.state === "stopped"`)); err != nil {
 		t.Errorf("the page does not notice that mmr was stopped: %v", err)
