@@ -7,36 +7,14 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/parley-meet/parley/image/layout"
+	"github.com/parley-meet/parley/internal/judge"
 )
-
-// tool finds a foreign program: a desk may lack it, CI may not.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	p, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return p
-}
-
-func run(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
 
 const gib = 1 << 30
 
@@ -101,20 +79,20 @@ func partition(t testing.TB, name string, p layout.Partition) string {
 }
 
 func TestJudges(t *testing.T) {
-	sgdisk, fsck, e2fsck := tool(t, "sgdisk"), tool(t, "fsck.fat"), tool(t, "e2fsck")
+	judge.Need(t, "sgdisk", "fsck.fat", "e2fsck")
 	for _, size := range []int64{layout.MinDiskSize, gib, 2 * gib} {
 		t.Run(fmt.Sprint(size>>20), func(t *testing.T) {
 			name, _ := write(t, spec(size))
-			if out := run(t, sgdisk, "-v", name); !strings.Contains(out, "No problems found") {
+			if out := judge.Run(t, "sgdisk", "-v", name); !strings.Contains(out, "No problems found") {
 				t.Error(out)
 			}
 			parts, err := layout.Partitions(size)
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Log(run(t, fsck, "-n", "-v", partition(t, name, parts[layout.ESP-1])))
-			run(t, e2fsck, "-fn", partition(t, name, parts[layout.Perm-1]))
-			t.Log(run(t, sgdisk, "-v", "-p", name))
+			t.Log(judge.Run(t, "fsck.fat", "-n", "-v", partition(t, name, parts[layout.ESP-1])))
+			judge.Run(t, "e2fsck", "-fn", partition(t, name, parts[layout.Perm-1]))
+			t.Log(judge.Run(t, "sgdisk", "-v", "-p", name))
 		})
 	}
 }

@@ -14,16 +14,17 @@ import (
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/image/qemutest"
 	"github.com/parley-meet/parley/image/squashfs"
+	"github.com/parley-meet/parley/internal/judge"
 )
 
 // guest boots the appliance's kernel from the real disk into another root, which
 // stands in slot B and holds the program guest and the files given.
 func guest(t *testing.T, files map[string]string, args ...string) *vm {
 	t.Helper()
-	need(t, "go")
+	judge.Need(t, "go")
 	disk := copyDisk(t)
 	init := filepath.Join(t.TempDir(), "guest")
-	run(t, "go", "build", "-o", init, "./guest")
+	judge.Run(t, "go", "build", "-o", init, "./guest")
 	entries := []squashfs.Entry{program(t, "guest", init)}
 	for _, dir := range []string{"dev", "proc", "tmp", "mnt", "stage", "programs"} {
 		entries = append(entries, squashfs.Entry{Path: dir, Mode: fs.ModeDir | 0o755})
@@ -70,7 +71,7 @@ func TestConfinementOnTheAppliancesKernel(t *testing.T) {
 	files := map[string]string{}
 	for path, pkg := range map[string]string{"programs/probe": confine + "/testdata/probe", "programs/launch": "../launch"} {
 		files[path] = filepath.Join(dir, filepath.Base(path))
-		run(t, "go", "build", "-o", files[path], pkg)
+		judge.Run(t, "go", "build", "-o", files[path], pkg)
 	}
 	// Something that is there and must not be read.
 	files["etc/passwd"] = filepath.Join(dir, "passwd")
@@ -78,7 +79,7 @@ func TestConfinementOnTheAppliancesKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	files["confine.test"] = filepath.Join(dir, "confine.test")
-	run(t, "go", "test", "-c", "-o", files["confine.test"], confine)
+	judge.Run(t, "go", "test", "-c", "-o", files["confine.test"], confine)
 	v := guest(t, files, "GUEST=test", "RUN=^TestLandlock|^TestCredentials$|^TestSurroundings$")
 	text := strings.ReplaceAll(v.Serial.Text(), "\r", "")
 	for _, name := range []string{"Credentials", "Surroundings", "LandlockPorts", "LandlockScopes", "LandlockSockets", "LandlockOtherSockets"} {

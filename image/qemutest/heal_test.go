@@ -12,6 +12,7 @@ import (
 	"github.com/parley-meet/parley/image/drill"
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/image/qemutest"
+	"github.com/parley-meet/parley/internal/judge"
 )
 
 // drilled boots a disk of its own with a drill.
@@ -111,7 +112,7 @@ func TestPowerButton(t *testing.T) {
 	if !strings.Contains(v.Serial.Text(), "poweroff: the power button was pressed") {
 		t.Error("the console does not say why the machine goes off")
 	}
-	run(t, "e2fsck", "-fn", extract(t, disk, layout.Perm))
+	judge.Run(t, "e2fsck", "-fn", extract(t, disk, layout.Perm))
 
 	v = boot(t, qemutest.Options{Disk: disk})
 	v.up()
@@ -135,7 +136,7 @@ func TestPowerButton(t *testing.T) {
 // Whatever the machine was doing when its power was cut, it comes back with its
 // settings, and the file system is sound.
 func TestPowerCuts(t *testing.T) {
-	need(t, "e2fsck")
+	judge.Need(t, "e2fsck")
 	disk := copyDisk(t)
 	random := rand.New(rand.NewPCG(1, 2))
 	languages := map[string]string{"en": "running", "ru": "работает"}
@@ -179,7 +180,7 @@ func TestPowerCuts(t *testing.T) {
 			t.Fatalf("cut %d: /perm: %s", i, out)
 		}
 		v.off()
-		run(t, "e2fsck", "-fn", extract(t, disk, layout.Perm))
+		judge.Run(t, "e2fsck", "-fn", extract(t, disk, layout.Perm))
 	}
 	t.Logf("%d power cuts, all came back", n)
 }
@@ -207,7 +208,7 @@ func TestLostPerm(t *testing.T) {
 	v.login()
 	v.want("repair", "Storage: normal")
 	v.off()
-	run(t, "e2fsck", "-fn", extract(t, disk, layout.Perm))
+	judge.Run(t, "e2fsck", "-fn", extract(t, disk, layout.Perm))
 	v = boot(t, qemutest.Options{Disk: disk})
 	v.up()
 	if strings.Contains(v.Serial.Text(), "DEGRADED") {
@@ -218,7 +219,7 @@ func TestLostPerm(t *testing.T) {
 
 // A /perm whose journal is damaged is salvaged: what can be read is there.
 func TestDamagedJournal(t *testing.T) {
-	need(t, "debugfs")
+	judge.Need(t, "debugfs")
 	disk := copyDisk(t)
 	v := boot(t, qemutest.Options{Disk: disk})
 	v.up()
@@ -232,7 +233,7 @@ func TestDamagedJournal(t *testing.T) {
 	p := partition(t, layout.Perm)
 	f := extract(t, disk, layout.Perm)
 	// The journal's superblock is its first block.
-	out := run(t, "debugfs", "-R", "bmap <8> 0", f)
+	out := judge.Run(t, "debugfs", "-R", "bmap <8> 0", f)
 	block, err := strconv.ParseInt(strings.TrimSpace(out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:]), 10, 64)
 	if err != nil {
 		t.Fatalf("debugfs: %q", out)
@@ -253,7 +254,7 @@ func TestDamagedJournal(t *testing.T) {
 
 // A virtual disk that was enlarged gives its room to /perm.
 func TestEnlargedDisk(t *testing.T) {
-	need(t, "sgdisk", "e2fsck")
+	judge.Need(t, "sgdisk", "e2fsck")
 	disk := copyDisk(t)
 	const more = 3 * layout.GiB
 	if err := os.Truncate(disk, built.result.Size+more); err != nil {
@@ -265,8 +266,8 @@ func TestEnlargedDisk(t *testing.T) {
 	v.wantLog("logs init -n 300", "/perm has grown")
 	v.want("status", `4\.[0-9] GiB`)
 	v.off()
-	run(t, "sgdisk", "-v", disk)
-	if out := run(t, "sgdisk", "-i", fmt.Sprint(layout.Perm), disk); !strings.Contains(out, partition(t, layout.Perm).GUID) {
+	judge.Run(t, "sgdisk", "-v", disk)
+	if out := judge.Run(t, "sgdisk", "-i", fmt.Sprint(layout.Perm), disk); !strings.Contains(out, partition(t, layout.Perm).GUID) {
 		t.Errorf("the partition has another GUID:\n%s", out)
 	}
 	v = boot(t, qemutest.Options{Disk: disk})

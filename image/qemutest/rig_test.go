@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/parley-meet/parley/image/config"
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/image/qemutest"
+	"github.com/parley-meet/parley/internal/judge"
 )
 
 // root is the repository's folder from here.
@@ -38,29 +38,6 @@ func rounds(sampled, full int) int {
 		return full
 	}
 	return sampled
-}
-
-// need skips the test (fails it in CI) without a program.
-func need(t *testing.T, names ...string) {
-	t.Helper()
-	for _, n := range names {
-		if _, err := exec.LookPath(n); err == nil {
-			continue
-		}
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is not installed", n)
-		}
-		t.Skipf("%s is not installed", n)
-	}
-}
-
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
 }
 
 // built is the real image, made once for all tests.
@@ -123,7 +100,7 @@ func copyDisk(t *testing.T) string {
 	t.Helper()
 	from := realDisk(t)
 	to := filepath.Join(t.TempDir(), "disk.raw")
-	run(t, "cp", "--sparse=always", from, to)
+	judge.Run(t, "cp", "--sparse=always", from, to)
 	return to
 }
 
@@ -207,7 +184,7 @@ type vm struct {
 // boot starts a machine and shows its serial line when the test fails.
 func boot(t *testing.T, o qemutest.Options) *vm {
 	t.Helper()
-	need(t, "qemu-system-x86_64")
+	judge.Need(t, "qemu-system-x86_64")
 	if o.Disk == "" {
 		o.Disk, o.Snapshot = realDisk(t), true
 	}

@@ -14,12 +14,13 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/parley-meet/parley/image/qemutest"
+	"github.com/parley-meet/parley/internal/judge"
 )
 
 // A real browser logs in with the password that the serial line shows, to the
 // certificate that the serial line shows.
 func TestBrowserLogin(t *testing.T) {
-	need(t, "chromium")
+	judge.Need(t, "chromium")
 	v := boot(t, qemutest.Options{})
 	v.up()
 	v.login()

@@ -10,29 +10,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/parley-meet/parley/internal/judge"
 )
-
-// tool finds a foreign program: a desk may lack it, CI may not.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	p, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return p
-}
-
-func run(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
 
 func save(t testing.TB, image []byte) string {
 	t.Helper()
@@ -65,15 +45,15 @@ func plainModes(entries []Entry) []Entry {
 }
 
 func TestUnsquashfs(t *testing.T) {
-	unsquashfs := tool(t, "unsquashfs")
+	judge.Need(t, "unsquashfs")
 	for name, entries := range trees() {
 		t.Run(name, func(t *testing.T) {
 			image, stats := pack(t, entries, Options{})
 			saved := save(t, image)
 			dest := filepath.Join(t.TempDir(), "out")
-			run(t, unsquashfs, "-no-progress", "-quiet", "-no-xattrs", "-dest", dest, saved)
+			judge.Run(t, "unsquashfs", "-no-progress", "-quiet", "-no-xattrs", "-dest", dest, saved)
 			wantSame(t, extracted(t, dest), plainModes(entries))
-			super := run(t, unsquashfs, "-s", saved)
+			super := judge.Run(t, "unsquashfs", "-s", saved)
 			for _, want := range []string{
 				"SQUASHFS 4:0 superblock", "Compression gzip", "Block size 131072", "not exportable", "Xattrs are not stored",
 				fmt.Sprintf("Filesystem size %d bytes", stats.Used), fmt.Sprintf("Number of inodes %d\n", stats.inodes()),
@@ -89,22 +69,22 @@ func TestUnsquashfs(t *testing.T) {
 
 // Every block size, and every level from 9 to 1, through a foreign reader.
 func TestUnsquashfsOptions(t *testing.T) {
-	unsquashfs := tool(t, "unsquashfs")
+	judge.Need(t, "unsquashfs")
 	entries := trees()["sizes"]
 	for level, bs := 9, MinBlockSize; bs <= MaxBlockSize; level, bs = level-1, bs*2 {
 		image, _ := pack(t, entries, Options{BlockSize: bs, Level: level})
 		dest := filepath.Join(t.TempDir(), "out")
-		run(t, unsquashfs, "-no-progress", "-quiet", "-no-xattrs", "-dest", dest, save(t, image))
+		judge.Run(t, "unsquashfs", "-no-progress", "-quiet", "-no-xattrs", "-dest", dest, save(t, image))
 		wantSame(t, extracted(t, dest), plainModes(entries))
 	}
 }
 
 func TestUnsquashfsListsMany(t *testing.T) {
-	unsquashfs := tool(t, "unsquashfs")
+	judge.Need(t, "unsquashfs")
 	entries := manyEntries()
 	image, _ := pack(t, entries, Options{})
 	listed := map[string]bool{}
-	for line := range strings.Lines(run(t, unsquashfs, "-l", "-no-progress", save(t, image))) {
+	for line := range strings.Lines(judge.Run(t, "unsquashfs", "-l", "-no-progress", save(t, image))) {
 		listed[strings.TrimPrefix(strings.TrimSpace(line), "squashfs-root/")] = true
 	}
 	for _, e := range entries {
@@ -115,7 +95,7 @@ func TestUnsquashfsListsMany(t *testing.T) {
 }
 
 func TestUnsquashfsOwnersAndDevices(t *testing.T) {
-	unsquashfs := tool(t, "unsquashfs")
+	judge.Need(t, "unsquashfs")
 	owned := file("owned", []byte("x"))
 	owned.UID, owned.GID, owned.Mode = 4000000001, 77, 0o751|fs.ModeSetuid
 	image, _ := pack(t, []Entry{
@@ -123,7 +103,7 @@ func TestUnsquashfsOwnersAndDevices(t *testing.T) {
 		{Path: "null", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o666, Major: 1, Minor: 3},
 		{Path: "disk", Mode: fs.ModeDevice | 0o660, Major: 8, Minor: 17},
 	}, Options{})
-	list := run(t, unsquashfs, "-llnumeric", "-UTC", save(t, image))
+	list := judge.Run(t, "unsquashfs", "-llnumeric", "-UTC", save(t, image))
 	for _, want := range []string{
 		"-rwsr-x--x 4000000001/77", "drwxrwxrwt 0/0", "crw-rw-rw- 0/0", "  1,  3 ", "brw-rw---- 0/0", "  8, 17 ", "2024-02-29 12:00",
 	} {
@@ -135,7 +115,7 @@ func TestUnsquashfsOwnersAndDevices(t *testing.T) {
 
 // Our reader has to agree with the foreign writer, too.
 func TestReadsMksquashfs(t *testing.T) {
-	mksquashfs := tool(t, "mksquashfs")
+	judge.Need(t, "mksquashfs")
 	src := t.TempDir()
 	want := plainModes(trees()["sizes"])
 	want = append(want, trees()["400"]...)
@@ -143,7 +123,7 @@ func TestReadsMksquashfs(t *testing.T) {
 	fill(t, src, want)
 	for _, args := range [][]string{nil, {"-always-use-fragments", "-b", "4096"}, {"-noI", "-noD", "-noF", "-noId"}, {"-no-fragments"}} {
 		image := filepath.Join(t.TempDir(), "image")
-		run(t, mksquashfs, append([]string{src, image, "-comp", "gzip", "-noappend", "-no-exports", "-no-xattrs", "-all-root", "-quiet", "-no-progress"}, args...)...)
+		judge.Run(t, "mksquashfs", append([]string{src, image, "-comp", "gzip", "-noappend", "-no-exports", "-no-xattrs", "-all-root", "-quiet", "-no-progress"}, args...)...)
 		b, err := os.ReadFile(image)
 		if err != nil {
 			t.Fatal(err)

@@ -21,7 +21,7 @@ import (
 	govmomi "github.com/vmware/govmomi/ovf"
 
 	"github.com/parley-meet/parley/image/layout"
-	"github.com/parley-meet/parley/tools/mkovf/internal/judge"
+	"github.com/parley-meet/parley/internal/judge"
 	"github.com/parley-meet/parley/tools/mkovf/internal/vmdk"
 )
 

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/parley-meet/parley/image"
-	"github.com/parley-meet/parley/tools/mkovf/internal/judge"
+	"github.com/parley-meet/parley/internal/judge"
 )
 
 // TestSourceOffer follows the offer of the delivered appliance: each file that

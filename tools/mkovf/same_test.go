@@ -15,7 +15,7 @@ import (
 
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/image/squashfs"
-	"github.com/parley-meet/parley/tools/mkovf/internal/judge"
+	"github.com/parley-meet/parley/internal/judge"
 )
 
 // elsewhere is a clone of the commit in another folder, with a build cache that

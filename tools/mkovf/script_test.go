@@ -11,7 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/parley-meet/parley/tools/mkovf/internal/judge"
+	"github.com/parley-meet/parley/internal/judge"
 )
 
 // TestScripts runs the command line as its users see it.

@@ -14,31 +14,9 @@ import (
 
 	backend "github.com/diskfs/go-diskfs/backend/file"
 	foreign "github.com/diskfs/go-diskfs/filesystem/ext4"
+
+	"github.com/parley-meet/parley/internal/judge"
 )
-
-// tool finds a foreign program: a desk may lack it, CI may not.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	p, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return p
-}
-
-func run(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
 
 func create(t testing.TB, size int64) *os.File {
 	t.Helper()
@@ -55,7 +33,7 @@ func create(t testing.TB, size int64) *os.File {
 
 func wantClean(t testing.TB, name string) {
 	t.Helper()
-	out := run(t, tool(t, "e2fsck"), "-fn", name)
+	out := judge.Run(t, "e2fsck", "-fn", name)
 	if lines := strings.Count(out, "\n"); lines != 7 || !strings.Contains(out, "perm: 11/") { // version, five passes, summary
 		t.Errorf("e2fsck:\n%s", out)
 	}
@@ -96,14 +74,14 @@ func TestE2fsckNotZeroed(t *testing.T) {
 }
 
 func TestDumpe2fs(t *testing.T) {
-	dumpe2fs := tool(t, "dumpe2fs")
+	judge.Need(t, "dumpe2fs")
 	f := create(t, gib)
 	p := params(gib, true)
 	p.Time = time.Date(2040, 5, 6, 7, 8, 9, 0, time.UTC) // beyond 31 bits
 	if err := Format(f, p); err != nil {
 		t.Fatal(err)
 	}
-	info := strings.Join(strings.Fields(run(t, dumpe2fs, "-h", f.Name())), " ")
+	info := strings.Join(strings.Fields(judge.Run(t, "dumpe2fs", "-h", f.Name())), " ")
 	for _, want := range []string{
 		"volume name: perm", "UUID: 5041524c-0000-0000-0000-000000000005", "Filesystem state: clean", "Errors behavior: Remount read-only",
 		"Block count: 262144", "Block size: 4096", "Inode size: 256", "created: Sun May 6 07:08:09 2040", "Last write time: Sun May 6 07:08:09 2040",
@@ -119,7 +97,7 @@ func TestDumpe2fs(t *testing.T) {
 
 // When superblock and descriptors are lost, each copy brings them back.
 func TestBackupSuperblock(t *testing.T) {
-	e2fsck := tool(t, "e2fsck")
+	judge.Need(t, "e2fsck")
 	f := create(t, gib)
 	if err := Format(f, params(gib, true)); err != nil {
 		t.Fatal(err)
@@ -128,7 +106,7 @@ func TestBackupSuperblock(t *testing.T) {
 		if _, err := f.WriteAt(make([]byte, 2*BlockSize), 0); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.CommandContext(t.Context(), e2fsck, "-fy", "-b", fmt.Sprint(group*blocksPerGroup), "-B", "4096", f.Name()).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "e2fsck", "-fy", "-b", fmt.Sprint(group*blocksPerGroup), "-B", "4096", f.Name()).CombinedOutput()
 		if e := new(exec.ExitError); !errors.As(err, &e) || e.ExitCode() != 1 { // 1: it was repaired
 			t.Errorf("copy in group %d: %v\n%s", group, err, out)
 		}
@@ -138,7 +116,7 @@ func TestBackupSuperblock(t *testing.T) {
 
 // Growing offline uses the same reserved blocks as the kernel does online.
 func TestResize(t *testing.T) {
-	resize2fs := tool(t, "resize2fs")
+	judge.Need(t, "resize2fs")
 	for _, c := range []struct{ from, to int64 }{
 		{64 * mib, 80 * mib}, {64 * mib, gib}, {410 * mib, 3 * gib}, {1400 * mib, 20 * gib}, {1400 * mib, 200*gib + 5*mib},
 	} {
@@ -150,7 +128,7 @@ func TestResize(t *testing.T) {
 			if err := f.Truncate(c.to); err != nil {
 				t.Fatal(err)
 			}
-			run(t, resize2fs, f.Name())
+			judge.Run(t, "resize2fs", f.Name())
 			wantClean(t, f.Name())
 			b := make([]byte, BlockSize)
 			if _, err := f.ReadAt(b, 0); err != nil {
@@ -199,7 +177,7 @@ func TestForeignWriter(t *testing.T) {
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if out := run(t, tool(t, "e2fsck"), "-fn", f.Name()); !strings.Contains(out, "perm: 13/") {
+	if out := judge.Run(t, "e2fsck", "-fn", f.Name()); !strings.Contains(out, "perm: 13/") {
 		t.Error(out)
 	}
 }

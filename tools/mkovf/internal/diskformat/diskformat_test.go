@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/parley-meet/parley/tools/mkovf/internal/judge"
+	"github.com/parley-meet/parley/internal/judge"
 )
 
 func TestParse(t *testing.T) {

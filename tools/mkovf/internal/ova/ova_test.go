@@ -17,7 +17,7 @@ import (
 	govmomi "github.com/vmware/govmomi/ovf"
 	"github.com/vmware/govmomi/vapi/library"
 
-	"github.com/parley-meet/parley/tools/mkovf/internal/judge"
+	"github.com/parley-meet/parley/internal/judge"
 	"github.com/parley-meet/parley/tools/mkovf/internal/ovf"
 	"github.com/parley-meet/parley/tools/mkovf/internal/vmdk"
 )

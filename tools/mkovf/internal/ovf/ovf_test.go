@@ -13,7 +13,7 @@ import (
 	govmomi "github.com/vmware/govmomi/ovf"
 	"github.com/vmware/govmomi/vim25/types"
 
-	"github.com/parley-meet/parley/tools/mkovf/internal/judge"
+	"github.com/parley-meet/parley/internal/judge"
 )
 
 func spec(role Role) Spec {

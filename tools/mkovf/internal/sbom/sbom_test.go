@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/parley-meet/parley/tools/mkovf/internal/judge"
+	"github.com/parley-meet/parley/internal/judge"
 )
 
 // info is the build information of a program with the given modules ("path@version").

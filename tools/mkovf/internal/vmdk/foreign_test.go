@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/parley-meet/parley/tools/mkovf/internal/judge"
+	"github.com/parley-meet/parley/internal/judge"
 )
 
 // disks are raw files of the sizes and contents that writers get wrong.

@@ -9,16 +9,18 @@ import (
 	"testing"
 )
 
-// Need skips the test (fails it in CI) unless the program name is installed.
-func Need(t testing.TB, name string) {
+// Need skips the test (fails it in CI) unless the programs are installed.
+func Need(t testing.TB, names ...string) {
 	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err == nil {
+			continue
+		}
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%s is not installed", name)
+		}
+		t.Skipf("%s is not installed", name)
 	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is not installed", name)
-	}
-	t.Skipf("%s is not installed", name)
 }
 
 // Run starts name, which Need has asked for, and returns its output. Any exit status but 0 fails the test.
@@ -36,8 +38,9 @@ func Try(t testing.TB, name string, args ...string) (out string, err error) {
 	t.Helper()
 	Need(t, name)
 	cmd := exec.CommandContext(t.Context(), name, args...)
-	// virt-v2v reaches for a libvirt daemon unless told not to; messages are compared, so one language.
-	cmd.Env = append(os.Environ(), "LIBGUESTFS_BACKEND=direct", "LC_ALL=C.UTF-8")
+	// virt-v2v reaches for a libvirt daemon unless told not to; messages and times
+	// are compared, so one language and one zone.
+	cmd.Env = append(os.Environ(), "LIBGUESTFS_BACKEND=direct", "LC_ALL=C.UTF-8", "TZ=UTC")
 	b, err := cmd.CombinedOutput()
 	return string(b), err
 }
