@@ -136,7 +136,7 @@ func TestOneLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := bytes.Replace(source, []byte(`"stopped"`), []byte(`"came to an end"`), 1)
+	changed := bytes.Replace(source, []byte(`os.Exit(`), []byte(`println("on the way"); os.Exit(`), 1)
 	if bytes.Equal(changed, source) {
 		t.Fatalf("%s has no line to change", main)
 	}
