@@ -240,7 +240,7 @@ func (v *vm) ready() {
 func (v *vm) up() {
 	v.t.Helper()
 	v.ready()
-	v.password = v.expect(`admin password: ([a-z0-9-]+)\s`, stepTime)[1]
+	v.password = v.expect(`(?:admin password|пароль admin): ([a-z0-9-]+)\s`, stepTime)[1]
 	v.expect(`login: `, stepTime)
 }
 
@@ -251,7 +251,7 @@ const prompt = `parley> (?:\x1b\[K)*$`
 func (v *vm) login() {
 	v.t.Helper()
 	v.send("admin\r")
-	v.expect(`Password: `, stepTime)
+	v.expect(`(?:Password|Пароль): `, stepTime)
 	v.send(v.password + "\r")
 	v.expect(prompt, stepTime)
 }
@@ -278,19 +278,26 @@ func (v *vm) want(line, pattern string) []string {
 	return m
 }
 
-// address waits until ifconfig shows the one that QEMU's DHCP server gives. Some
-// cards take seconds for their link.
-func (v *vm) address() {
+// until repeats a command until its output, unwrapped, matches.
+func (v *vm) until(line, pattern string) {
 	v.t.Helper()
-	for end := time.Now().Add(stepTime); ; time.Sleep(time.Second) {
-		out := v.command("ifconfig")
-		if strings.Contains(out, "10.0.2.15/24") {
+	re := regexp.MustCompile(pattern)
+	for end := time.Now().Add(2 * stepTime); ; time.Sleep(time.Second) {
+		out := v.unwrapped(line)
+		if re.MatchString(out) {
 			return
 		}
 		if time.Now().After(end) {
-			v.t.Fatalf("ifconfig printed\n%s\nwant an address", out)
+			v.t.Fatalf("%s goes on printing\n%s\nwant %q", line, out, pattern)
 		}
 	}
+}
+
+// address waits until there is the one that QEMU's DHCP server gives. Some cards
+// take seconds for their link.
+func (v *vm) address() {
+	v.t.Helper()
+	v.until("ifconfig", `10\.0\.2\.15/24`)
 }
 
 // unwrapped is command for output whose long lines the console breaks.
