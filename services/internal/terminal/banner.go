@@ -144,7 +144,7 @@ func warnings(w *look.Words, now snapshot) []string {
 		}
 	}
 	if st.LastBoot != "" {
-		out = append(out, w.T("warn.last-boot", clean(st.LastBoot, 160)))
+		out = append(out, w.T("warn.last-boot", clean(w.Or("detail.", st.LastBoot), 160)))
 	}
 	if now.damaged != nil {
 		out = append(out, w.T("warn.damaged", clean(now.damaged.Error(), 160)))

@@ -110,7 +110,7 @@ func (v view) appliance(s *state, w *look.Words) {
 		v["alert.storage.reason"] = field{Text: cut(st.Perm.Message, 400)}
 	}
 	v["alert.last-boot"] = field{Hidden: st.LastBoot == ""}
-	v["alert.last-boot.text"] = field{Text: cut(st.LastBoot, 400)}
+	v["alert.last-boot.text"] = field{Text: w.Or("detail.", cut(st.LastBoot, 400))}
 	v["verdict"] = verdict(st, w)
 	v["uptime"] = timeField(st.Booted, w.Duration(s.at.Sub(st.Booted)))
 	v["booted"] = timeField(st.Booted, exact(st.Booted))
