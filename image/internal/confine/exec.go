@@ -75,7 +75,7 @@ func Exec(s *Spec) error {
 		return fmt.Errorf("landlock_restrict_self: %w", errno)
 	}
 	unix.CloseOnExec(rules)
-	if err := filter(noFork); err != nil {
+	if err := filter(calls); err != nil {
 		return err
 	}
 	_, _, errno := unix.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])))

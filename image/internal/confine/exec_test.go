@@ -416,6 +416,15 @@ func TestNoProcesses(t *testing.T) {
 	}
 }
 
+// Nor does it make memory that outlives it or counts for nobody.
+func TestNoSharedMemory(t *testing.T) {
+	want := map[string]string{"call:0,1000": "EBADF"} // read, of no descriptor: others pass
+	for _, nr := range refused {
+		want[fmt.Sprintf("call:%d,0", nr)] = "EPERM"
+	}
+	try(t, bare(), want)
+}
+
 // Starting many: nothing that a Go runtime does beside it (threads that start
 // while it executes) may break the launch.
 func TestLaunchOften(t *testing.T) {

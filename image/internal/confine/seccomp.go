@@ -2,6 +2,7 @@ package confine
 
 import (
 	"fmt"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -25,11 +26,22 @@ const (
 	dataArg0   = 16 // its low half
 )
 
-// noFork is a seccomp filter under which a process makes threads and no
+// refused are calls that no service needs and that have no other bound: memory
+// that counts for nobody once it is not mapped (so that the kernel ends others
+// when memory is short), and that of System V outlives its maker.
+var refused = []uint32{
+	29,  // shmget
+	64,  // semget
+	68,  // msgget
+	240, // mq_open
+	319, // memfd_create
+}
+
+// calls is a seccomp filter under which a process makes threads and no
 // processes: a child would outlive the service that PID 1 kills, and keep its
 // ports, its log pipe and /perm. clone3 hides its flags behind a pointer that a
 // filter cannot follow; Go does not use it, and libraries that do fall back.
-var noFork = func() []unix.SockFilter {
+var calls = func() []unix.SockFilter {
 	const (
 		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		equal = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
@@ -37,23 +49,31 @@ var noFork = func() []unix.SockFilter {
 		bits  = unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
 		ret   = unix.BPF_RET | unix.BPF_K
 	)
-	// Jt and Jf count the instructions that are passed over.
-	return []unix.SockFilter{
-		{Code: load, K: dataArch},
-		{Code: equal, K: auditArch, Jf: 9}, // → kill: other numbers mean other calls
-		{Code: load, K: dataNumber},
-		{Code: least, K: x32Bit, Jt: 7}, // → kill
-		{Code: equal, K: sysClone3, Jt: 7},
-		{Code: equal, K: sysFork, Jt: 7},
-		{Code: equal, K: sysVfork, Jt: 6},
-		{Code: equal, K: sysClone, Jf: 2}, // → allow
-		{Code: load, K: dataArg0},
-		{Code: bits, K: unix.CLONE_THREAD, Jf: 3}, // → no right
-		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
-		{Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS},
-		{Code: ret, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
-		{Code: ret, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+	errno := func(e syscall.Errno) unix.SockFilter {
+		return unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ERRNO | uint32(e)}
 	}
+	kill := unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS}
+	// Jt and Jf count the instructions that are passed over.
+	f := []unix.SockFilter{
+		{Code: load, K: dataArch},
+		{Code: equal, K: auditArch, Jt: 1},
+		kill, // other numbers mean other calls
+		{Code: load, K: dataNumber},
+		{Code: least, K: x32Bit, Jf: 1},
+		kill,
+		{Code: equal, K: sysClone3, Jf: 1},
+		errno(unix.ENOSYS),
+	}
+	for _, nr := range append([]uint32{sysFork, sysVfork}, refused...) {
+		f = append(f, unix.SockFilter{Code: equal, K: nr, Jf: 1}, errno(unix.EPERM))
+	}
+	return append(f,
+		unix.SockFilter{Code: equal, K: sysClone, Jf: 3},
+		unix.SockFilter{Code: load, K: dataArg0},
+		unix.SockFilter{Code: bits, K: unix.CLONE_THREAD, Jt: 1},
+		errno(unix.EPERM),
+		unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW},
+	)
 }()
 
 // filter puts the calling thread, and what it executes, under the filter for
