@@ -3,9 +3,11 @@ package webconsole
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -69,5 +71,39 @@ func TestFlood(t *testing.T) {
 		if _, err := r.c.Check(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Strangers do not write the log: their lines are bounded, what was left out is
+// counted, a login stands among them, and no name that was typed does.
+func TestFloodOfLines(t *testing.T) {
+	r := newRig(t, testPassword)
+	b := r.browser()
+	const secret = "correct horse battery stable"
+	for range 3 * strangerBurst {
+		b.do("POST", "/login", url.Values{"name": {secret}, "password": {"x"}})
+	}
+	b.header = http.Header{"Origin": {"https://elsewhere.example"}, "Sec-Fetch-Site": {"cross-site"}}
+	for range strangerBurst {
+		b.do("POST", "/login", nil)
+	}
+	log := r.logs.String()
+	if n := strings.Count(log, "\n"); n < strangerBurst || n > strangerBurst+5 {
+		t.Errorf("%d lines, want about %d", n, strangerBurst)
+	}
+	if strings.Contains(log, "horse") {
+		t.Error("the log holds what was typed as a name")
+	}
+	if a := r.browser().from("127.9.9.9").login(testPassword); a.status != http.StatusSeeOther {
+		t.Errorf("login from elsewhere: %d", a.status)
+	}
+	if !strings.Contains(r.logs.String(), "msg=login from=") {
+		t.Error("a login is not in the log")
+	}
+	s := newStrangers(slog.New(slog.NewTextHandler(r.logs, nil)))
+	s.left = 7
+	s.line(slog.LevelWarn, "next")
+	if !strings.Contains(r.logs.String(), "msg=next left-out-before=7") {
+		t.Error("what was left out is not counted")
 	}
 }
