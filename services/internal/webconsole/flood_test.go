@@ -2,6 +2,7 @@ package webconsole
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -105,5 +106,42 @@ func TestFloodOfLines(t *testing.T) {
 	s.line(slog.LevelWarn, "next")
 	if !strings.Contains(r.logs.String(), "msg=next left-out-before=7") {
 		t.Error("what was left out is not counted")
+	}
+}
+
+// Forms that trickle in from many addresses, on every connection that there may
+// be, do not keep others out.
+func TestFloodOfSlowForms(t *testing.T) {
+	const rest = "Host: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 8000\r\n\r\nname="
+	for _, line := range []string{"POST /login", "GET /login", "GET /healthz", "POST /services/mmr/stop", "POST /none"} {
+		t.Run(line, func(t *testing.T) { floodSlowly(t, line+" HTTP/1.1\r\n"+rest) })
+	}
+}
+
+func floodSlowly(t *testing.T, head string) {
+	r := newRig(t, testPassword)
+	var wg sync.WaitGroup
+	for i := range maxConns {
+		wg.Go(func() {
+			d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 3, 0, byte(1+i/maxPeerConns))}}
+			c, err := tls.DialWithDialer(d, "tcp", r.addr(), &tls.Config{InsecureSkipVerify: true})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+			if _, err := c.Write([]byte(head)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	time.Sleep(200 * time.Millisecond) // until all are read
+	began := time.Now()
+	if a := r.browser().login(testPassword); a.status != http.StatusSeeOther {
+		t.Errorf("login among slow forms: %d", a.status)
+	}
+	if d := time.Since(began); d > readTimeout/2 {
+		t.Errorf("the login took %v", d)
 	}
 }

@@ -39,6 +39,7 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, int) {
 		}
 		return nil, http.StatusBadRequest
 	}
+	setWaits(r, false)
 	return r.PostForm, http.StatusOK
 }
 

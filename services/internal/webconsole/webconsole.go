@@ -159,6 +159,9 @@ func (c *Console) recovered(next http.Handler) http.Handler {
 				http.Error(w, "internal error", http.StatusInternalServerError)
 			}
 		}()
+		if r.ContentLength != 0 {
+			setWaits(r, true) // until the form is read
+		}
 		next.ServeHTTP(w, r)
 	})
 }
