@@ -21,7 +21,7 @@ func TestLongestCmdline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(string(data), `["quiet", "loglevel=4", "no_timer_check"]`, `["`+strings.Repeat("x", 255)+`"]`, 1)
+	text := regexp.MustCompile(`"arguments": \["quiet"[^]]*\]`).ReplaceAllString(string(data), `"arguments": ["`+strings.Repeat("x", 255)+`"]`)
 	text = strings.Replace(text, `"ttyS0", "baud": 115200`, `"ttyS3", "baud": 115200`, 1)
 	c, err := config.Decode("config.json", []byte(text))
 	if err != nil {
