@@ -110,10 +110,11 @@ type Variant struct {
 	MemoryMiB int    `json:"memoryMiB,omitempty"` // 0: hardware.memoryMiB
 }
 
-// Rights on PID 1's control socket; "" is none.
+// Rights on PID 1's control socket, each with those before it; "" is none.
 const (
-	ControlRead    = "read"
-	ControlOperate = "operate"
+	ControlRead     = "read"     // status and logs
+	ControlServices = "services" // start, stop and restart services
+	ControlOperate  = "operate"  // the whole appliance
 )
 
 // Service is a process that PID 1 keeps running.
@@ -126,7 +127,7 @@ type Service struct {
 	Capabilities []string `json:"capabilities,omitempty"` // "NET_ADMIN"; nothing else is in any set
 	Roles        []string `json:"roles"`                  // appliances it runs on
 	Essential    bool     `json:"essential,omitempty"`    // the watchdog is fed only while it answers
-	Control      string   `json:"control,omitempty"`      // rights on PID 1's socket: "", "read" or "operate"
+	Control      string   `json:"control,omitempty"`      // rights on PID 1's socket: "", "read", "services" or "operate"
 	Terminals    []string `json:"terminals,omitempty"`    // devices handed to its user: "ttyS0"
 	MemoryMiB    int      `json:"memoryMiB,omitempty"`    // GOMEMLIMIT; 0: none
 	Files        int      `json:"files,omitempty"`        // RLIMIT_NOFILE; 0: 1024

@@ -85,7 +85,7 @@ func (c *serviceChecker) service(p string, s *Service) {
 		take(c.checker, seen, item(join(p, "roles"), i), r)
 	}
 	if s.Control != "" {
-		c.oneOf(join(p, "control"), s.Control, ControlRead, ControlOperate)
+		c.oneOf(join(p, "control"), s.Control, ControlRead, ControlServices, ControlOperate)
 	}
 	for i, t := range s.Terminals {
 		at := item(join(p, "terminals"), i)

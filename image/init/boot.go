@@ -228,18 +228,24 @@ type dir struct {
 	path     string
 	uid, gid int
 	mode     uint32
+	own      bool // it is a RAM disk of its own, of runSize
 }
+
+// runSize bounds what is in a folder of RunDir, so that a service that fills its
+// own takes nothing from the others: PID 1's socket and the generated
+// password's hash are on the same tmpfs otherwise.
+const runSize = "size=4m,nr_inodes=1k"
 
 // makePermDirs makes the folders of layout on /perm. On a read-only one they
 // are there already, or cannot be helped.
 func (m *machine) makePermDirs() {
 	dirs := []dir{
-		{layout.PermDir, 0, 0, 0o755},
-		{layout.PermLogDir, 0, 0, 0o700},
-		{layout.CredentialDir, 0, layout.ConsoleGroup, 0o2770},
+		{layout.PermDir, 0, 0, 0o755, false},
+		{layout.PermLogDir, 0, 0, 0o700, false},
+		{layout.CredentialDir, 0, layout.ConsoleGroup, 0o2770, false},
 	}
 	for _, s := range m.services() {
-		dirs = append(dirs, dir{filepath.Join(layout.PermDir, s.Name), int(s.User.ID), layout.ConsoleGroup, 0o750})
+		dirs = append(dirs, dir{filepath.Join(layout.PermDir, s.Name), int(s.User.ID), layout.ConsoleGroup, 0o750, false})
 	}
 	m.makeDirs(dirs)
 }
@@ -250,11 +256,11 @@ func (m *machine) makePermDirs() {
 // through, because everybody's resolver reads network's resolv.conf.
 func (m *machine) makeRunDirs() {
 	dirs := []dir{
-		{layout.RunDir, 0, 0, 0o755},
-		{layout.CredentialRunDir, 0, layout.ConsoleGroup, 0o2770},
+		{layout.RunDir, 0, 0, 0o755, false},
+		{layout.CredentialRunDir, 0, layout.ConsoleGroup, 0o2770, true},
 	}
 	for _, s := range m.services() {
-		dirs = append(dirs, dir{filepath.Join(layout.RunDir, s.Name), int(s.User.ID), layout.ConsoleGroup, 0o2751})
+		dirs = append(dirs, dir{filepath.Join(layout.RunDir, s.Name), int(s.User.ID), layout.ConsoleGroup, 0o2751, true})
 		for _, t := range s.Terminals {
 			path := filepath.Join("/dev", t)
 			if err := errors.Join(os.Chown(path, int(s.User.ID), int(s.User.ID)), os.Chmod(path, 0o600)); err != nil {
@@ -271,6 +277,9 @@ func (m *machine) makeDirs(dirs []dir) {
 		if errors.Is(err, fs.ErrExist) {
 			err = nil
 		}
+		if err == nil && d.own {
+			err = mountOwn(d.path)
+		}
 		if err == nil {
 			err = errors.Join(os.Lchown(d.path, d.uid, d.gid), unix.Chmod(d.path, d.mode))
 		}
@@ -278,6 +287,21 @@ func (m *machine) makeDirs(dirs []dir) {
 			m.log.Error("folder", "path", d.path, "error", err)
 		}
 	}
+}
+
+// mountOwn mounts a RAM disk of runSize on the folder unless one is there.
+func mountOwn(path string) error {
+	var st, parent unix.Stat_t
+	if err := errors.Join(unix.Lstat(path, &st), unix.Lstat(filepath.Dir(path), &parent)); err != nil {
+		return err
+	}
+	if st.Dev != parent.Dev {
+		return nil
+	}
+	if err := unix.Mount("tmpfs", path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, runSize); err != nil {
+		return fmt.Errorf("mount tmpfs on %s: %w", path, err)
+	}
+	return nil
 }
 
 // services returns those of the whole configuration: folders are made for the

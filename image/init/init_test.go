@@ -58,6 +58,11 @@ func empty(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if own, _ := filepath.Glob(layout.RunDir + "/*"); dir != layout.PermMount {
+			for _, d := range own {
+				_ = unix.Unmount(d, unix.MNT_DETACH) // EINVAL: it is only a folder
+			}
+		}
 		for _, n := range names {
 			if err := os.RemoveAll(filepath.Join(dir, n.Name())); err != nil {
 				t.Fatal(err)
@@ -92,6 +97,28 @@ func TestFolders(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// A service that fills its folder in RAM takes no room from the others.
+func TestOwnRoom(t *testing.T) {
+	empty(t)
+	m := newTestMachine(&perm.Fake{})
+	for range 2 {
+		m.makeRunDirs()
+	}
+	fill := make([]byte, 16<<20)
+	if err := os.WriteFile(layout.RunDir+"/mmr/fill", fill, 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("16 MiB in a service's folder: %v, want ENOSPC", err)
+	}
+	for _, path := range []string{layout.RunDir + "/s", layout.CredentialRunDir + "/admin.json"} {
+		if err := os.WriteFile(path, fill[:64<<10], 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if n := strings.Count(string(mounts), " "+layout.RunDir+"/mmr "); err != nil || n != 1 {
+		t.Errorf("%d mounts on the folder, %v", n, err)
 	}
 }
 

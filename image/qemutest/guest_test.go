@@ -80,9 +80,9 @@ func TestConfinementOnTheAppliancesKernel(t *testing.T) {
 	}
 	files["confine.test"] = filepath.Join(dir, "confine.test")
 	judge.Run(t, "go", "test", "-c", "-o", files["confine.test"], confine)
-	v := guest(t, files, "GUEST=test", "RUN=^TestLandlock|^TestCredentials$|^TestSurroundings$")
+	v := guest(t, files, "GUEST=test", "RUN=^TestLandlock|^TestCredentials$|^TestSurroundings$|^TestNoProcesses$|^TestNoSharedMemory$")
 	text := strings.ReplaceAll(v.Serial.Text(), "\r", "")
-	for _, name := range []string{"Credentials", "Surroundings", "LandlockPorts", "LandlockScopes", "LandlockSockets", "LandlockOtherSockets"} {
+	for _, name := range []string{"Credentials", "Surroundings", "NoProcesses", "NoSharedMemory", "LandlockPorts", "LandlockScopes", "LandlockSockets", "LandlockOtherSockets"} {
 		if !strings.Contains(text, "--- PASS: Test"+name+" ") {
 			t.Errorf("Test%s did not pass", name)
 		}

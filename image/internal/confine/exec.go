@@ -75,6 +75,9 @@ func Exec(s *Spec) error {
 		return fmt.Errorf("landlock_restrict_self: %w", errno)
 	}
 	unix.CloseOnExec(rules)
+	if err := filter(calls); err != nil {
+		return err
+	}
 	_, _, errno := unix.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])))
 	return fmt.Errorf("execve %s: %w", s.Path, errno)
 }

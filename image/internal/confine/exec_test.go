@@ -409,6 +409,35 @@ func TestLandlockOtherSockets(t *testing.T) {
 	try(t, s, map[string]string{"unix:" + dir + "/no/s": "EACCES"})
 }
 
+// A service makes no process: one would live on when the service is killed.
+func TestNoProcesses(t *testing.T) {
+	const x32 = 1 << 30
+	thread := unix.CLONE_VM | unix.CLONE_SIGHAND | unix.CLONE_THREAD
+	call := func(nr, arg int) string { return fmt.Sprintf("call:%d,%d", nr, arg) }
+	try(t, bare(), map[string]string{
+		"orphan":                              "EPERM",
+		call(sysFork, 0):                      "EPERM",
+		call(sysVfork, 0):                     "EPERM",
+		call(sysClone, int(unix.SIGCHLD)):     "EPERM",
+		call(sysClone, unix.CLONE_PARENT):     "EPERM",
+		call(sysClone, thread&^unix.CLONE_VM): "EINVAL", // as without the filter
+		call(sysClone3, 0):                    "ENOSYS",
+	})
+	s := bare(call(sysFork|x32, 0))
+	if stdout, _, code := launch(t, s); code != -1 || stdout != "" {
+		t.Errorf("a call of the x32 ABI: exit code %d, %q; want its end by a signal", code, stdout)
+	}
+}
+
+// Nor does it make memory that outlives it or counts for nobody.
+func TestNoSharedMemory(t *testing.T) {
+	want := map[string]string{"call:0,1000": "EBADF"} // read, of no descriptor: others pass
+	for _, nr := range refused {
+		want[fmt.Sprintf("call:%d,0", nr)] = "EPERM"
+	}
+	try(t, bare(), want)
+}
+
 // Starting many: nothing that a Go runtime does beside it (threads that start
 // while it executes) may break the launch.
 func TestLaunchOften(t *testing.T) {

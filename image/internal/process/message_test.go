@@ -101,12 +101,15 @@ func TestShippedSpecs(t *testing.T) {
 			console := s.Control != ""
 			for path, want := range map[string]bool{
 				layout.RunDir + "/" + s.Name: true, layout.PermDir + "/" + s.Name: true, "/dev/null": true,
-				layout.CredentialDir: console, layout.CredentialRunDir: console,
+				layout.CredentialDir: len(s.Terminals) > 0, layout.CredentialRunDir: console,
 				layout.PermDir: false, layout.RunDir: false, layout.PermLogDir: false, layout.PermMount: false, "/": false,
 			} {
 				if slices.Contains(spec.Write, path) != want {
 					t.Errorf("writes %q, want %s: %v", spec.Write, path, want)
 				}
+			}
+			if console && !slices.Contains(spec.Write, layout.CredentialDir) && !slices.Contains(spec.Read, layout.CredentialDir) {
+				t.Errorf("reads %q: a console must know the password's hash", spec.Read)
 			}
 			if slices.Contains(spec.Sockets, layout.RunDir) != console {
 				t.Errorf("sockets %q of a console: %v", spec.Sockets, console)

@@ -149,7 +149,14 @@ func Spec(s *config.Service, role string) *confine.Spec {
 	}
 	for _, g := range s.User.Groups {
 		if g == layout.ConsoleGroup {
-			spec.Write = append(spec.Write, layout.CredentialDir, layout.CredentialRunDir)
+			// The password is set on a terminal: whoever takes over the console
+			// that the network reaches must not set one that outlives a restart.
+			if len(s.Terminals) > 0 {
+				spec.Write = append(spec.Write, layout.CredentialDir)
+			} else {
+				spec.Read = append(spec.Read, layout.CredentialDir)
+			}
+			spec.Write = append(spec.Write, layout.CredentialRunDir)
 		}
 	}
 	if s.Control != "" {

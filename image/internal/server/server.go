@@ -245,8 +245,14 @@ func (s *Server) allowed(who Caller, op control.Op) error {
 			right = s.Services[i].Control
 		}
 	}
-	read := op == control.OpStatus || op == control.OpLogs
-	if who.UID == 0 || right == config.ControlOperate || right == config.ControlRead && read {
+	enough := []string{config.ControlOperate}
+	switch op {
+	case control.OpStatus, control.OpLogs:
+		enough = append(enough, config.ControlServices, config.ControlRead)
+	case control.OpStart, control.OpStop, control.OpRestart:
+		enough = append(enough, config.ControlServices)
+	}
+	if who.UID == 0 || slices.Contains(enough, right) {
 		return nil
 	}
 	return refuse(control.CodeDenied, "%s: user %d has no right to it", op, who.UID)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,6 +32,7 @@ const (
 	group    = 110
 	operator = 54102
 	reader   = 54103
+	servant  = 54105
 	none     = 54104
 	stranger = 54999
 	patience = 30 * time.Second
@@ -39,6 +41,7 @@ const (
 var services = []config.Service{
 	{Name: "operator", User: config.User{ID: operator}, Control: config.ControlOperate},
 	{Name: "reader", User: config.User{ID: reader}, Control: config.ControlRead},
+	{Name: "services", User: config.User{ID: servant}, Control: config.ControlServices},
 	{Name: "none", User: config.User{ID: none}},
 }
 
@@ -196,6 +199,9 @@ func TestRights(t *testing.T) {
 		0:        func(string) bool { return true },
 		operator: func(string) bool { return true },
 		reader:   func(op string) bool { return op == "status" || op == "logs" },
+		servant: func(op string) bool {
+			return slices.Contains([]string{"status", "logs", "start", "stop", "restart"}, op)
+		},
 		none:     func(string) bool { return false },
 		stranger: func(string) bool { return false },
 	} {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
@@ -199,6 +200,30 @@ func TestUnhealthyByItself(t *testing.T) {
 		b.wantStory(st, "starting: starting", "ready: ready after 0s", "unhealthy: no licence", "ready: works again")
 		if st.Detail != "fine" {
 			t.Errorf("detail %q", st.Detail)
+		}
+	})
+}
+
+// A ping is answered once: a service that answers it again and again, each time
+// otherwise, does not fill the history and PID 1's log.
+func TestAnswersAgain(t *testing.T) {
+	var seq atomic.Uint64
+	s := script{end: never, answer: func(at time.Duration, n uint64) (liveness.Message, bool) {
+		seq.Store(n)
+		return liveness.Message{Seq: n, Detail: "fine"}, true
+	}}
+	supervise(t, Options{Services: services("mmr")}, always(s), func(b *bench) {
+		b.pass(3*PingEvery + PingEvery/2)
+		for range 1000 {
+			for _, trouble := range []string{"yes", ""} {
+				b.fakes.last("mmr").messages <- liveness.Message{Seq: seq.Load(), Error: trouble}
+			}
+		}
+		synctest.Wait()
+		st := b.want(control.StateReady)
+		b.wantStory(st, "starting: starting", "ready: ready after 0s")
+		if st.Detail != "fine" {
+			t.Errorf("detail %q, want that of the first answer", st.Detail)
 		}
 	})
 }

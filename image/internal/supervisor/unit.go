@@ -295,8 +295,14 @@ func (u *unit) message(m liveness.Message, seq uint64, started time.Time) {
 		return // an answer to nothing that was asked
 	}
 	u.mu.Lock()
+	first := u.asked
 	u.asked, u.silent = false, 0
 	u.mu.Unlock()
+	// Another answer to the same ping changes nothing: each change is a line in
+	// PID 1's log, which has no rate.
+	if !first {
+		return
+	}
 	switch st := u.state(); {
 	case st == control.StateStopping:
 	case m.Error != "" && st == control.StateReady:

@@ -17,6 +17,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/netip"
@@ -114,14 +115,19 @@ func (k *Keeper) read(now time.Time) (*tls.Certificate, error) {
 }
 
 func readFile(path string) ([]byte, error) {
-	fi, err := os.Stat(path)
+	f, err := durable.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if fi.Size() > maxFile {
-		return nil, fmt.Errorf("%s: %d bytes, want at most %d", path, fi.Size(), maxFile)
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
 	}
-	return os.ReadFile(path)
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("%s: more bytes, want at most %d", path, maxFile)
+	}
+	return b, nil
 }
 
 func selfSign(key *ecdsa.PrivateKey, now time.Time, hostname string, addrs []netip.Addr) (*tls.Certificate, error) {

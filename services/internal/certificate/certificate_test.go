@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -413,5 +414,24 @@ func TestReadFingerprint(t *testing.T) {
 	}
 	if got := readFingerprint(filepath.Join(dir, "missing")); got != "" {
 		t.Errorf("no file: %q", got)
+	}
+}
+
+// The terminals read the fingerprint from a folder in which the web console
+// writes: they must not wait for what it leaves there.
+func TestFingerprintIsNoFIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), fingerprintName)
+	if err := syscall.Mkfifo(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan string, 1)
+	go func() { done <- readFingerprint(path) }()
+	select {
+	case s := <-done:
+		if s != "" {
+			t.Errorf("%q", s)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("reading waits for ever")
 	}
 }

@@ -141,8 +141,10 @@ func (s *Store) Generated() (Credential, error) {
 	return Credential{Hash: h, Generated: true}, nil
 }
 
+// read does not trust the folder: each console may write there, and must not
+// have the other one follow a link into what is its own, or wait for ever.
 func (s *Store) read(path string) (Hash, error) {
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
 	if err != nil {
 		return Hash{}, err
 	}
@@ -151,7 +153,7 @@ func (s *Store) read(path string) (Hash, error) {
 	if c, ok := s.cache[path]; ok && os.SameFile(c.info, info) && c.info.ModTime().Equal(info.ModTime()) && c.info.Size() == info.Size() {
 		return c.hash, c.err
 	}
-	f, err := os.Open(path)
+	f, err := durable.Open(path)
 	if err != nil {
 		return Hash{}, err
 	}
@@ -185,7 +187,7 @@ func (s *Store) Set(h Hash, now time.Time) error {
 // keepDamaged copies the beginning of a file; there is nothing to keep of one
 // that cannot be read. (A hard link would need the file to be the own user's.)
 func keepDamaged(path string) error {
-	f, err := os.Open(path)
+	f, err := durable.Open(path)
 	if err != nil {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -228,4 +229,36 @@ func FuzzParseFile(f *testing.F) {
 			t.Errorf("%v, %v, want %v", again, err, h)
 		}
 	})
+}
+
+// What the other console may leave in the folders is refused, and nobody waits
+// for it: a FIFO on /perm would stop the serial console at every start.
+func TestStoreTrustsNoKind(t *testing.T) {
+	for name, leave := range map[string]func(path string) error{
+		"FIFO":   func(path string) error { return syscall.Mkfifo(path, 0o660) },
+		"link":   func(path string) error { return os.Symlink("/etc/hostname", path) },
+		"folder": func(path string) error { return os.Mkdir(path, 0o770) },
+	} {
+		s := &Store{Dir: t.TempDir(), RunDir: t.TempDir()}
+		for _, dir := range []string{s.Dir, s.RunDir} {
+			if err := leave(filepath.Join(dir, hashName)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		done := make(chan [2]error, 1)
+		go func() {
+			_, current := s.Current()
+			_, generated := s.Generated()
+			done <- [2]error{current, generated}
+		}()
+		select {
+		case errs := <-done:
+			var damaged *DamagedError
+			if !errors.As(errs[0], &damaged) || !errors.Is(errs[1], ErrNone) {
+				t.Errorf("%s: %v", name, errs)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: reading waits for ever", name)
+		}
+	}
 }

@@ -75,7 +75,7 @@ func TestLogin(t *testing.T) {
 	if strings.Contains(logs, testPassword) || strings.Contains(logs, "wrong") {
 		t.Errorf("the log has a password:\n%s", logs)
 	}
-	for _, want := range []string{"login failed", "name=root", "login delayed", "msg=login ", "msg=logout", "from=127.0.0.1"} {
+	for _, want := range []string{"login failed", "admin=false", "login delayed", "msg=login ", "msg=logout", "from=127.0.0.1"} {
 		if !strings.Contains(logs, want) {
 			t.Errorf("the log has no %q:\n%s", want, logs)
 		}

@@ -2,10 +2,13 @@ package webconsole
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -69,5 +72,76 @@ func TestFlood(t *testing.T) {
 		if _, err := r.c.Check(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Strangers do not write the log: their lines are bounded, what was left out is
+// counted, a login stands among them, and no name that was typed does.
+func TestFloodOfLines(t *testing.T) {
+	r := newRig(t, testPassword)
+	b := r.browser()
+	const secret = "correct horse battery stable"
+	for range 3 * strangerBurst {
+		b.do("POST", "/login", url.Values{"name": {secret}, "password": {"x"}})
+	}
+	b.header = http.Header{"Origin": {"https://elsewhere.example"}, "Sec-Fetch-Site": {"cross-site"}}
+	for range strangerBurst {
+		b.do("POST", "/login", nil)
+	}
+	log := r.logs.String()
+	if n := strings.Count(log, "\n"); n < strangerBurst || n > strangerBurst+5 {
+		t.Errorf("%d lines, want about %d", n, strangerBurst)
+	}
+	if strings.Contains(log, "horse") {
+		t.Error("the log holds what was typed as a name")
+	}
+	if a := r.browser().from("127.9.9.9").login(testPassword); a.status != http.StatusSeeOther {
+		t.Errorf("login from elsewhere: %d", a.status)
+	}
+	if !strings.Contains(r.logs.String(), "msg=login from=") {
+		t.Error("a login is not in the log")
+	}
+	s := newStrangers(slog.New(slog.NewTextHandler(r.logs, nil)))
+	s.left = 7
+	s.line(slog.LevelWarn, "next")
+	if !strings.Contains(r.logs.String(), "msg=next left-out-before=7") {
+		t.Error("what was left out is not counted")
+	}
+}
+
+// Forms that trickle in from many addresses, on every connection that there may
+// be, do not keep others out.
+func TestFloodOfSlowForms(t *testing.T) {
+	const rest = "Host: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 8000\r\n\r\nname="
+	for _, line := range []string{"POST /login", "GET /login", "GET /healthz", "POST /services/mmr/stop", "POST /none"} {
+		t.Run(line, func(t *testing.T) { floodSlowly(t, line+" HTTP/1.1\r\n"+rest) })
+	}
+}
+
+func floodSlowly(t *testing.T, head string) {
+	r := newRig(t, testPassword)
+	var wg sync.WaitGroup
+	for i := range maxConns {
+		wg.Go(func() {
+			d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 3, 0, byte(1+i/maxPeerConns))}}
+			c, err := tls.DialWithDialer(d, "tcp", r.addr(), &tls.Config{InsecureSkipVerify: true})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+			if _, err := c.Write([]byte(head)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	time.Sleep(200 * time.Millisecond) // until all are read
+	began := time.Now()
+	if a := r.browser().login(testPassword); a.status != http.StatusSeeOther {
+		t.Errorf("login among slow forms: %d", a.status)
+	}
+	if d := time.Since(began); d > readTimeout/2 {
+		t.Errorf("the login took %v", d)
 	}
 }

@@ -13,8 +13,8 @@ import (
 )
 
 // Bounds of connections. For a new one beyond a bound the connection that has
-// waited longest without a request is closed; where all are at work, the new one
-// is turned away.
+// waited longest without a request, or for the rest of one, is closed; where all
+// are at work, the new one is turned away.
 const (
 	maxConns     = 256
 	maxPeerConns = 32 // of an IPv4 address, of an IPv6 /64
@@ -47,7 +47,7 @@ type conn struct {
 	peer netip.Prefix
 	once sync.Once
 	// Guarded by the gate's lock:
-	waits bool // between requests, or before the first
+	waits bool // between requests, before the first, or for a body
 	since time.Time
 }
 
@@ -158,17 +158,41 @@ func (g *gate) waitingLocked(which func(*conn) bool) *conn {
 
 // connState is for http.Server.
 func (g *gate) connState(nc net.Conn, s http.ConnState) {
-	t, ok := nc.(*tls.Conn)
-	if !ok {
-		return
+	if c := admitted(nc); c != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		c.waits, c.since = s == http.StateNew || s == http.StateIdle, time.Now()
 	}
-	c, ok := t.NetConn().(*conn)
-	if !ok {
-		return
+}
+
+// admitted returns the connection below TLS that admit let in, or nil.
+func admitted(nc net.Conn) *conn {
+	if t, ok := nc.(*tls.Conn); ok {
+		if c, ok := t.NetConn().(*conn); ok {
+			return c
+		}
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	c.waits, c.since = s == http.StateNew || s == http.StateIdle, time.Now()
+	return nil
+}
+
+type connKey struct{}
+
+// connContext is for http.Server: a request knows its connection.
+func connContext(ctx context.Context, nc net.Conn) context.Context {
+	if c := admitted(nc); c != nil {
+		return context.WithValue(ctx, connKey{}, c)
+	}
+	return ctx
+}
+
+// setWaits says whether the request's connection waits: for a body that trickles
+// in, or that no handler reads, no work is done.
+func setWaits(r *http.Request, waits bool) {
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		c.g.mu.Lock()
+		defer c.g.mu.Unlock()
+		c.waits = waits
+	}
 }
 
 // peer returns what addresses are counted by.

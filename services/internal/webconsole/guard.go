@@ -10,14 +10,18 @@ import (
 
 // Bounds of logins.
 const (
-	maxNetworks = 4096 // whose failures are counted
+	maxNetworks = 4096 // whose failures are counted; as many addresses
 	// maxChecks passwords are checked or wait for it, of which the last
-	// keptChecks are for networks that somebody has logged in from: a flood from
+	// keptChecks are for addresses that somebody has logged in from: a flood from
 	// everywhere does not turn the administrator away.
-	maxChecks        = 8
-	keptChecks       = 2
-	maxNetworkChecks = 2
-	maxKnown         = 256 // networks that somebody has logged in from
+	maxChecks     = 8
+	keptChecks    = 2
+	maxPeerChecks = 2
+	maxKnown      = 256 // addresses that somebody has logged in from
+	// Failures of a network: after netBurst one each netEvery. One address that
+	// guesses does not use that up, so its neighbours can log in.
+	netBurst = 10
+	netEvery = 6 * time.Second
 	// Failures of all networks together: after failBurst one each failEvery.
 	failBurst = 30
 	failEvery = 2 * time.Second
@@ -29,43 +33,60 @@ const (
 // out: it says how long to wait, a minute at most. It is pure: the time comes
 // in. An attempt counts as a failure until it succeeds, also one that is broken
 // off.
+//
+// Failures in a row are counted for an address, because the administrator often
+// shares the network with whoever guesses; of IPv6 for a /64, in which addresses
+// are free. An address that somebody has logged in from is counted by itself
+// and not held up by what others do.
 type guard struct {
 	mu       sync.Mutex
-	failures *throttle.Table
+	failures *throttle.Table // by peer
+	networks map[string]*throttle.Bucket
 	all      throttle.Bucket
-	known    map[string]time.Time // network → last success
-	checks   map[string]int       // under way
+	known    map[string]time.Time // address → last success
+	checks   map[string]int       // by peer, under way
 	total    int
 }
 
 func newGuard() *guard {
 	return &guard{
-		failures: throttle.NewTable(maxNetworks),
-		all:      throttle.Bucket{Size: failBurst, Every: failEvery},
-		known:    map[string]time.Time{}, checks: map[string]int{},
+		failures: throttle.NewTable(maxNetworks), networks: map[string]*throttle.Bucket{},
+		all:   throttle.Bucket{Size: failBurst, Every: failEvery},
+		known: map[string]time.Time{}, checks: map[string]int{},
 	}
 }
 
 // enter returns how long the address has to wait, or 0 and what to call with the
 // attempt's outcome.
 func (g *guard) enter(a netip.Addr, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
-	key := throttle.Network(a)
+	a = a.Unmap().WithZone("")
+	network, address := throttle.Network(a), a.String()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_, known := g.known[key]
-	most := maxChecks
+	_, known := g.known[address]
+	key, most := address, maxChecks
 	if !known {
 		most -= keptChecks
+		if !a.Is4() {
+			key = network
+		}
 	}
-	if g.total >= most || g.checks[key] >= maxNetworkChecks {
+	if g.total >= most || g.checks[key] >= maxPeerChecks {
 		return busyWait, nil
 	}
 	if d := g.failures.Wait(key, now); d > 0 {
 		return d, nil
 	}
-	if !known { // where somebody logged in before, the network's own count is enough
-		if d := g.all.Take(now); d > 0 {
-			return min(d, throttle.MaxDelay), nil
+	var taken []*throttle.Bucket
+	if !known {
+		for _, b := range []*throttle.Bucket{g.networkLocked(network), &g.all} {
+			if d := b.Take(now); d > 0 {
+				for _, b := range taken {
+					b.Return()
+				}
+				return min(d, throttle.MaxDelay), nil
+			}
+			taken = append(taken, b)
 		}
 	}
 	g.failures.Fail(key, now)
@@ -82,11 +103,28 @@ func (g *guard) enter(a netip.Addr, now time.Time) (wait time.Duration, done fun
 			return
 		}
 		g.failures.Succeed(key)
-		if !known {
-			g.all.Return()
+		for _, b := range taken {
+			b.Return()
 		}
-		g.rememberLocked(key, now)
+		g.rememberLocked(address, now)
 	}
+}
+
+// networkLocked returns the network's bucket. When there are too many any other
+// is forgotten: all of them together are bounded too.
+func (g *guard) networkLocked(network string) *throttle.Bucket {
+	b := g.networks[network]
+	if b == nil {
+		if len(g.networks) >= maxNetworks {
+			for k := range g.networks {
+				delete(g.networks, k)
+				break
+			}
+		}
+		b = &throttle.Bucket{Size: netBurst, Every: netEvery}
+		g.networks[network] = b
+	}
+	return b
 }
 
 func (g *guard) rememberLocked(key string, now time.Time) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -38,6 +39,7 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, int) {
 		}
 		return nil, http.StatusBadRequest
 	}
+	setWaits(r, false)
 	return r.PostForm, http.StatusOK
 }
 
@@ -100,7 +102,11 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	}
 	name, password := form.Get("name"), form.Get("password")
 	words, from := c.words(r), remote(r)
-	log := c.cfg.Log.With("from", from, "name", cut(name, 64))
+	// A wrong name is not logged: somebody may have typed the password there.
+	admin := subtle.ConstantTimeCompare([]byte(name), []byte(credential.User)) == 1
+	log := func(level slog.Level, text string, args ...any) {
+		c.stranger.line(level, text, append([]any{"from", from, "admin", admin}, args...)...)
+	}
 	d := loginData{Name: cut(name, 64)}
 	refuse := func(status int, after time.Duration, text string) {
 		if after > 0 {
@@ -113,7 +119,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	var damaged *credential.DamagedError
 	switch {
 	case errors.As(err, &damaged):
-		log.Warn("login refused", "error", err)
+		log(slog.LevelWarn, "login refused", "error", err)
 		d.Closed, d.Notice = true, words.T("login.damaged")
 		c.showLogin(w, r, http.StatusServiceUnavailable, d)
 		return
@@ -123,23 +129,24 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	}
 	wait, done := c.guard.enter(from, time.Now())
 	if done == nil {
-		log.Info("login delayed", "wait", wait.Round(time.Millisecond))
+		log(slog.LevelInfo, "login delayed", "wait", wait.Round(time.Millisecond))
 		refuse(http.StatusTooManyRequests, wait, words.T("login.wait", seconds(wait)))
 		return
 	}
-	good, err := c.check(r.Context(), cred, name, password)
+	good, err := c.check(r.Context(), cred, password)
+	good = good && admin
 	done(good, time.Now())
 	if err != nil {
-		log.Warn("login not checked", "error", err)
+		log(slog.LevelWarn, "login not checked", "error", err)
 		refuse(http.StatusServiceUnavailable, busyWait, words.T("login.wait", seconds(busyWait)))
 		return
 	}
 	if !good {
-		log.Warn("login failed")
+		log(slog.LevelWarn, "login failed")
 		refuse(http.StatusForbidden, 0, words.T("login.wrong"))
 		return
 	}
-	log.Info("login")
+	c.cfg.Log.Info("login", "from", from, "name", name)
 	if old, err := r.Cookie(sessionCookie); err == nil {
 		c.sessions.end(old.Value)
 	}
@@ -147,13 +154,12 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
-// check reports whether name and password are the administrator's. A wrong name
-// takes as long as a wrong password.
-func (c *Console) check(ctx context.Context, cred credential.Credential, name, password string) (bool, error) {
+// check reports whether the password is the administrator's. It is asked with a
+// wrong name too, which so takes as long as a wrong password.
+func (c *Console) check(ctx context.Context, cred credential.Credential, password string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkWait)
 	defer cancel()
-	same, err := c.cfg.Hasher.Verify(ctx, cred, password)
-	return same && subtle.ConstantTimeCompare([]byte(name), []byte(credential.User)) == 1, err
+	return c.cfg.Hasher.Verify(ctx, cred, password)
 }
 
 // credential returns the one in force, for which it waits a little while the

@@ -164,8 +164,11 @@ func TestGuard(t *testing.T) {
 			t.Fatalf("failure %d has to wait %v", i+1, d)
 		}
 	}
-	if d := try(netip.MustParseAddr("192.0.2.200"), false); d != time.Second {
-		t.Errorf("the /24 after 3 failures has to wait %v, want 1s", d)
+	if d := try(a, false); d != time.Second {
+		t.Errorf("after 3 failures the wait is %v, want 1s", d)
+	}
+	if d := try(netip.MustParseAddr("192.0.2.200"), false); d != 0 {
+		t.Errorf("a neighbour has to wait %v", d)
 	}
 	if d := try(b, false); d != 0 {
 		t.Errorf("another network has to wait %v", d)
@@ -217,7 +220,7 @@ func TestGuardUnderFlood(t *testing.T) {
 	}
 	// At once: strangers leave room, and one network does not take it all.
 	g = newGuard()
-	g.known[throttle.Network(home)] = now
+	g.known[home.String()] = now
 	held := 0
 	for i := range 100 {
 		if _, done := g.enter(netip.MustParseAddr(fmt.Sprintf("10.1.%d.1", i/10)), now); done != nil {
@@ -232,6 +235,63 @@ func TestGuardUnderFlood(t *testing.T) {
 	}
 }
 
+// Whoever guesses from the administrator's own network does not keep the
+// administrator out: not from an address that is known, and of IPv4 from no
+// other as long as the guesses come from one address.
+func TestGuardOfOneNetwork(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for stranger, admin := range map[string][]string{
+		"192.0.2.66":       {"192.0.2.7", "192.0.2.8"},
+		"::ffff:192.0.2.7": {"192.0.2.8"},
+		"2001:db8::66":     {"2001:db8::7"},
+		"fe80::66%eth0":    {"fe80::7%eth0"},
+	} {
+		g := newGuard()
+		known := netip.MustParseAddr(admin[0])
+		if _, done := g.enter(known, now); done == nil {
+			t.Fatalf("%v may not log in", known)
+		} else {
+			done(true, now)
+		}
+		for range 600 {
+			now = now.Add(time.Second)
+			if _, done := g.enter(netip.MustParseAddr(stranger), now); done != nil {
+				done(false, now)
+			}
+		}
+		for _, a := range admin {
+			if wait, done := g.enter(netip.MustParseAddr(a), now); done == nil {
+				t.Errorf("%s has to wait %v for what %s did", a, wait, stranger)
+			} else {
+				done(true, now)
+			}
+		}
+	}
+	// Many addresses of one network leave the others alone, and are bounded.
+	g, checked := newGuard(), 0
+	for i := range 2500 {
+		if _, done := g.enter(netip.AddrFrom4([4]byte{192, 0, 2, byte(i % 250)}), now); done != nil {
+			checked++
+			done(false, now)
+		}
+	}
+	if checked != netBurst {
+		t.Errorf("%d guesses of one network were checked at once, want %d", checked, netBurst)
+	}
+	if _, done := g.enter(netip.MustParseAddr("198.51.100.7"), now); done == nil {
+		t.Error("another network has to wait")
+	}
+	for i := range 2 * maxNetworks {
+		now = now.Add(failEvery)
+		if _, done := g.enter(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), now); done != nil {
+			done(false, now)
+		}
+	}
+	if len(g.networks) > maxNetworks {
+		t.Errorf("%d networks are counted", len(g.networks))
+	}
+}
+
 func TestGuardIsBounded(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	g := newGuard()
@@ -242,10 +302,10 @@ func TestGuardIsBounded(t *testing.T) {
 		}
 	}
 	if len(g.known) != maxKnown || len(g.checks) != 0 || g.total != 0 {
-		t.Errorf("%d known networks, %d and %d checks", len(g.known), len(g.checks), g.total)
+		t.Errorf("%d known addresses, %d and %d checks", len(g.known), len(g.checks), g.total)
 	}
-	if _, ok := g.known["10.0.0.0/24"]; ok {
-		t.Error("the oldest network is still known")
+	if _, ok := g.known["10.0.0.1"]; ok {
+		t.Error("the oldest address is still known")
 	}
 }
 

@@ -40,6 +40,7 @@ func (c *Console) Serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ConnState:         c.gate.connState,
+		ConnContext:       connContext,
 		// Every browser that has not accepted the certificate yet would be a
 		// line; what went wrong in a handler is logged by recovered.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),

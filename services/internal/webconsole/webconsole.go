@@ -70,6 +70,7 @@ type Console struct {
 	cfg      Config
 	face     func() *face
 	sessions *sessions
+	stranger *strangers
 	guard    *guard
 	source   *source
 	handler  http.Handler
@@ -114,7 +115,7 @@ func newFace() *face {
 func New(cfg Config) *Console {
 	c := &Console{
 		cfg: cfg, face: sync.OnceValue(newFace),
-		sessions: newSessions(), guard: newGuard(), source: newSource(cfg.Appliance, cfg.Interfaces),
+		sessions: newSessions(), stranger: newStrangers(cfg.Log), guard: newGuard(), source: newSource(cfg.Appliance, cfg.Interfaces),
 		streams: make(chan struct{}, maxStreams), ops: make(chan struct{}, maxOps),
 		gate: newGate(), stopping: make(chan struct{}),
 	}
@@ -158,6 +159,9 @@ func (c *Console) recovered(next http.Handler) http.Handler {
 				http.Error(w, "internal error", http.StatusInternalServerError)
 			}
 		}()
+		if r.ContentLength != 0 {
+			setWaits(r, true) // until the form is read
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -195,7 +199,7 @@ func (c *Console) notFound(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *Console) crossOrigin(w http.ResponseWriter, r *http.Request) {
-	c.cfg.Log.Warn("request from another site refused", "from", remote(r), "path", cut(r.URL.Path, 100), "origin", cut(r.Header.Get("Origin"), 200))
+	c.stranger.line(slog.LevelWarn, "request from another site refused", "from", remote(r), "path", cut(r.URL.Path, 100), "origin", cut(r.Header.Get("Origin"), 200))
 	c.message(w, r, http.StatusForbidden, "cross-origin")
 }
 

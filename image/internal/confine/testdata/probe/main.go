@@ -172,6 +172,21 @@ var verbs = map[string]func(string) error{
 		signal.Reset()
 		return unix.Kill(os.Getpid(), syscall.Signal(n))
 	},
+	// call makes a system call of that number and first argument.
+	"call": func(numbers string) error {
+		var nr, arg uintptr
+		if _, err := fmt.Sscanf(numbers, "%d,%d", &nr, &arg); err != nil {
+			return err
+		}
+		pid, _, errno := unix.RawSyscall(nr, arg, 0, 0)
+		switch {
+		case errno != 0:
+			return errno
+		case pid == 0: // the child
+			unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+		}
+		return nil
+	},
 	"sleep": func(string) error { return unix.Pause() },
 	"orphan": func(string) error {
 		// Its own program is the one that it may execute. The child of the
