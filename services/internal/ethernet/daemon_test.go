@@ -240,6 +240,32 @@ func TestDaemonNAK(t *testing.T) {
 	})
 }
 
+// A server that has its lease renewed every other second does not have the disk
+// written to as often, and what is remembered of before goes.
+func TestDaemonShortLease(t *testing.T) {
+	bubble(t, func(t *testing.T, p *place) {
+		p.wire.more = []dhcpv4.Option{dhcpv4.OptIPAddressLeaseTime(dhcp.MinLease)}
+		lease := filepath.Join(p.dir, "perm", netconfig.LeaseFile)
+		if err := os.WriteFile(lease, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.start()
+		p.pass(time.Minute)
+		if p.kernel.did(); p.state().Lease == nil {
+			t.Fatal("no lease")
+		}
+		if b, err := os.ReadFile(lease); !os.IsNotExist(err) {
+			t.Errorf("a lease of %v is remembered: %s, %v", dhcp.MinLease, b, err)
+		}
+		p.wire.set(func() { p.wire.more = nil })
+		p.pass(time.Minute)
+		if _, err := os.Stat(lease); err != nil {
+			t.Errorf("a lease of an hour: %v", err)
+		}
+		p.stop()
+	})
+}
+
 // No interface, then one, then another, then one that is no Ethernet.
 func TestDaemonInterfaces(t *testing.T) {
 	bubble(t, func(t *testing.T, p *place) {

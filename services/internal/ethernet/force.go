@@ -106,6 +106,11 @@ func (f *force) recallMTU() {
 	}
 }
 
+// minRemembered is the shortest lease that is remembered. A shorter one is of no
+// use to a later start, and each of its renewals would be a write to the disk,
+// as often as the server likes.
+const minRemembered = time.Minute
+
 // step brings the wanted lease into force, publishes the result, and reports
 // whether all is as wanted.
 func (f *force) step() bool {
@@ -130,9 +135,10 @@ func (f *force) step() bool {
 		}
 	}
 	f.publish(link, linkErr, applied, problem)
-	if applied != nil {
+	switch {
+	case applied != nil && applied.Length >= minRemembered:
 		f.remember(applied, mac)
-	} else if forget {
+	case applied != nil || forget:
 		f.forget()
 	}
 	return problem == nil
