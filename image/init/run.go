@@ -62,9 +62,12 @@ func (m *machine) run() {
 	}
 	m.ended = make(chan struct{})
 	table := &process.Table{Log: m.log}
+	if err := process.ShareCPU(process.Cgroups); err != nil {
+		m.log.Error("services may starve one another", "error", err)
+	}
 	m.supervisor = supervisor.New(supervisor.Options{
 		Services: list,
-		Starter:  &process.Starter{Launch: layout.LaunchPath, Role: m.role, Table: table, Ring: m.ring, Log: m.log, Guard: m.guard},
+		Starter:  &process.Starter{Launch: layout.LaunchPath, Role: m.role, Cgroups: process.Cgroups, Table: table, Ring: m.ring, Log: m.log, Guard: m.guard},
 		Log:      m.log,
 		Watchdog: m.watchdog != nil,
 		Jitter:   rand.Float64,

@@ -35,12 +35,13 @@ import (
 
 // Starter starts services.
 type Starter struct {
-	Launch string // the launch program
-	Role   string // of the appliance
-	Table  *Table
-	Ring   *ring.Ring // takes what services write
-	Log    *slog.Logger
-	Guard  func(func()) func() // wraps the top of a goroutine; nil: not
+	Launch  string // the launch program
+	Role    string // of the appliance
+	Cgroups string // where each service gets a control group; "": none does
+	Table   *Table
+	Ring    *ring.Ring // takes what services write
+	Log     *slog.Logger
+	Guard   func(func()) func() // wraps the top of a goroutine; nil: not
 }
 
 // Start starts the service and returns at once.
@@ -75,6 +76,14 @@ func (s *Starter) Start(cfg *config.Service) (supervisor.Process, error) {
 		exited:   make(chan supervisor.Exit, 1),
 		closed:   make(chan struct{}),
 	}
+	attr := &syscall.SysProcAttr{Setsid: true}
+	if s.Cgroups != "" {
+		// Better without its share than not at all.
+		if attr.CgroupFD, err = files.open(s.group(cfg.Name)); err != nil {
+			s.Log.Warn("start", "service", cfg.Name, "error", err)
+		}
+		attr.UseCgroupFD = err == nil
+	}
 	memfd, err := files.open(unix.MemfdCreate("spec", unix.MFD_CLOEXEC))
 	if err == nil {
 		_, err = unix.Pwrite(memfd, spec, 0)
@@ -86,7 +95,7 @@ func (s *Starter) Start(cfg *config.Service) (supervisor.Process, error) {
 			// environment is in the spec.
 			Env:   []string{"GOTRACEBACK=single", "GOMAXPROCS=1"},
 			Files: []uintptr{uintptr(null), uintptr(out[1]), uintptr(out[1]), uintptr(line[1]), uintptr(memfd)},
-			Sys:   &syscall.SysProcAttr{Setsid: true},
+			Sys:   attr,
 		})
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -306,6 +307,35 @@ func TestOrphan(t *testing.T) {
 	}
 	b.waitLine("orphan: EPERM")
 	b.waitLog("reaped orphan")
+}
+
+// Each service is in a control group of its own, of which there is one however
+// often it starts; where none can be made it starts all the same.
+func TestControlGroup(t *testing.T) {
+	b := newBench(t)
+	b.Cgroups = t.TempDir()
+	if err := unix.Mount("cgroup2", b.Cgroups, "cgroup2", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(b.Cgroups, unix.MNT_DETACH)
+	before, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := service("show:/proc/self/cgroup")
+	defer os.Remove(filepath.Join(b.Cgroups, s.Name))
+	for range 2 {
+		b.exit(b.start(s))
+		b.waitLine("0::/" + s.Name)
+	}
+	if after, err := os.ReadFile("/proc/self/cgroup"); err != nil || string(after) != string(before) {
+		t.Errorf("PID 1 went from %q to %q, %v", before, after, err)
+	}
+	b.Cgroups = "/nowhere"
+	if e := b.exit(b.start(service("exit:3"))); e.Code != 3 {
+		t.Errorf("%+v", e)
+	}
+	b.waitLog("control group")
 }
 
 // Starting and ending leaves nothing open.

@@ -51,6 +51,11 @@ var verbs = map[string]func(string) error{
 		_, err := os.ReadFile(p)
 		return err
 	},
+	"show": func(p string) error {
+		b, err := os.ReadFile(p)
+		os.Stdout.Write(b)
+		return err
+	},
 	"list": func(p string) error {
 		_, err := os.ReadDir(p)
 		return err
