@@ -107,6 +107,8 @@ func (c *checker) kernel(k *Kernel) {
 			c.fail(item(list, i), "%s: what follows it would be PID 1's, not the kernel's", quote(a))
 		case slices.Contains(builderArguments, name) || strings.HasPrefix(name, "parley."):
 			c.fail(item(list, i), "%s: %s is the builder's to set", quote(a), name)
+		case name == "lsm" || name == "security":
+			c.fail(item(list, i), "%s: could leave out Landlock, which confines the services", quote(a))
 		case name == "sysrq_always_enabled":
 			c.fail(item(list, i), "%s: the serial line must not offer SysRq", quote(a))
 		}
