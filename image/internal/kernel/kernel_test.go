@@ -309,14 +309,33 @@ func TestConsole(t *testing.T) {
 	if len(c.fds) != 2 {
 		t.Fatalf("%d devices", len(c.fds))
 	}
-	for range 100 {
+	const n = 35
+	for range n {
 		c.Print("one", "два", strings.Repeat("x", 2000))
 	}
 	b, err := os.ReadFile(name)
-	if !strings.HasPrefix(string(b), "\r\none\r\nдва\r\nxx") || !strings.HasSuffix(string(b), "xx\r\n") || strings.Count(string(b), "\r\n") != 400 || !utf8.Valid(b) {
+	if !strings.HasPrefix(string(b), "\r\none\r\nдва\r\nxx") || !strings.HasSuffix(string(b), "xx\r\n") || strings.Count(string(b), "\r\n") != 4*n || !utf8.Valid(b) {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
 	(&Console{}).Print("nowhere")
+	// One that is only busy gets the whole of a message.
+	drained := make(chan []byte)
+	go func() {
+		b := make([]byte, 128<<10)
+		at := 0
+		for !strings.HasSuffix(string(b[:at]), "the end\r\n") {
+			n, err := r.Read(b[at:])
+			if err != nil {
+				break
+			}
+			at += n
+		}
+		drained <- b[:at]
+	}()
+	c.Print("busy", "the end")
+	if b := <-drained; !strings.Contains(string(b), "\r\nbusy\r\nthe end\r\n") {
+		t.Errorf("a busy terminal got %d bytes and not the message", len(b))
+	}
 	for _, fd := range c.fds {
 		unix.Close(fd)
 	}
