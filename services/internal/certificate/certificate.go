@@ -23,6 +23,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -179,7 +180,9 @@ func (k *Keeper) Keep(ctx context.Context, hostname string, addrs func() []netip
 	if !k.kept {
 		deadline := time.Now().Add(addressWait)
 		found := addrs()
-		for len(found) == 0 && time.Now().Before(deadline) {
+		// IPv6 is there at once where a router announces it; the address that
+		// people type comes by DHCP, a moment later.
+		for !slices.ContainsFunc(found, netip.Addr.Is4) && time.Now().Before(deadline) {
 			select {
 			case <-ctx.Done():
 			case <-time.After(250 * time.Millisecond):
