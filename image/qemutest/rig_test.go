@@ -1,7 +1,6 @@
 package qemutest_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -100,7 +99,9 @@ func copyDisk(t *testing.T) string {
 	t.Helper()
 	from := realDisk(t)
 	to := filepath.Join(t.TempDir(), "disk.raw")
-	judge.Run(t, "cp", "--sparse=always", from, to)
+	if err := qemutest.CopyDisk(from, to); err != nil {
+		t.Fatal(err)
+	}
 	return to
 }
 
@@ -118,24 +119,7 @@ func partition(t *testing.T, n int) layout.Partition {
 // withArguments adds kernel arguments to slot A's BIOS command line.
 func withArguments(t *testing.T, disk string, args ...string) {
 	t.Helper()
-	f, err := os.OpenFile(disk, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	sector := make([]byte, layout.SectorSize)
-	at := layout.CmdlineA.Start.Bytes()
-	if _, err := f.ReadAt(sector, at); err != nil {
-		t.Fatal(err)
-	}
-	line, _, _ := bytes.Cut(sector, []byte{0})
-	line = append(bytes.Clone(line), (" " + strings.Join(args, " "))...)
-	if len(line) > layout.MaxCmdline {
-		t.Fatalf("command line of %d bytes", len(line))
-	}
-	clear(sector)
-	copy(sector, line)
-	if _, err := f.WriteAt(sector, at); err != nil {
+	if err := qemutest.AddArguments(disk, args...); err != nil {
 		t.Fatal(err)
 	}
 }
