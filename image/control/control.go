@@ -161,6 +161,7 @@ type Status struct {
 	Kernel   string        `json:"kernel"`
 	Hostname string        `json:"hostname"`
 	Role     string        `json:"role"`
+	NextRole string        `json:"nextRole,omitempty"` // from the next boot on, when it is another
 	Slot     string        `json:"slot"`
 	Firmware string        `json:"firmware"` // "bios" or "uefi"
 	Booted   time.Time     `json:"booted"`

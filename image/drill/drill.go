@@ -1,6 +1,6 @@
 // Package drill breaks the running appliance on purpose, so that whoever runs it
 // can see it heal. A drill is asked for on the kernel's command line, which only
-// the holder of the virtual machine's disk or boot menu can change:
+// the holder of the virtual machine's disk can change:
 //
 //	parley.drill=panic@10s          PID 1 panics 10 s after its start
 //	parley.drill=hang@10s           PID 1 stops doing anything

@@ -35,6 +35,7 @@ type running struct {
 	supervisor *supervisor.Supervisor
 	feeder     *watchdog.Feeder // nil: no watchdog
 	bootTime   atomic.Int64     // ns, 0 until all services are ready
+	nextRole   atomic.Pointer[string] // that was set since the boot; nil: none
 	ending     sync.Once
 	ended      chan struct{} // closed when the end has begun
 
@@ -317,6 +318,9 @@ func (m *machine) Status() *control.Status {
 		Services: m.supervisor.Status(),
 	}
 	st.Hostname, _ = os.Hostname() // "" when the kernel does not say
+	if r := m.nextRole.Load(); r != nil && *r != m.role {
+		st.NextRole = *r
+	}
 	if m.feeder != nil {
 		st.Watchdog = m.feeder.Status()
 	}

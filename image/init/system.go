@@ -55,6 +55,7 @@ func (m *machine) setRole(role string) error {
 	if err := appliance.SetRole(layout.AppliancePath, role); err != nil {
 		return &control.Error{Code: control.CodeFailed, Message: err.Error()}
 	}
+	m.nextRole.Store(&role)
 	m.perm.Note("") // the bad file that it was about is replaced
 	return nil
 }

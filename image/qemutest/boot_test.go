@@ -53,7 +53,7 @@ func TestBoots(t *testing.T) {
 			v.login()
 			v.want("version", firmware)
 			v.address()
-			v.want("status", `10\.0\.2\.15`)
+			v.until("status", `10\.0\.2\.15`)
 			v.off()
 		})
 	}
@@ -160,12 +160,13 @@ func TestRole(t *testing.T) {
 	v.expect(`\[y/N\] `, stepTime)
 	v.send("y\r")
 	v.expect(prompt, stepTime)
+	v.want("role", `Role: controller; after the restart: multimedia router`)
 	v.send("reboot\r")
 	v.expect(`\[y/N\] `, stepTime)
 	v.send("y\r")
 	v.up()
 	v.login()
-	v.want("role", `(?i)router`)
+	v.want("role", `Role: multimedia router\n`)
 	if out := v.command("services"); strings.Contains(out, "zctrl") || !strings.Contains(out, "mmr") {
 		t.Errorf("services of a router:\n%s", out)
 	}
