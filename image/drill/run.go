@@ -55,7 +55,9 @@ func (d *Drill) Run(ctx context.Context, t Target) error {
 			return err
 		}
 	}
-	t.Say(fmt.Sprintf("%d services killed %d times each and ready again", len(names), d.Rounds))
+	if d.Service == All {
+		t.Say(fmt.Sprintf("%d services killed %d times each and ready again", len(names), d.Rounds))
+	}
 	return nil
 }
 
