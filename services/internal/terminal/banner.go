@@ -88,13 +88,13 @@ func banner(w *look.Words, now snapshot, host string, port, width int) string {
 	if st != nil {
 		for _, v := range st.Services {
 			if v.Name == "zctrl" || v.Name == "mmr" {
-				line(v.Name, fmt.Sprintf("%s: %s", w.Title(clean(v.Title, 40)), serviceState(w, v)))
+				line(v.Name, w.T("banner.service", w.Title(clean(v.Title, 40)), serviceState(w, v)))
 			}
 		}
 		if st.BootTime > 0 {
 			line("banner.boot", w.Seconds(st.BootTime))
 		} else {
-			line("banner.boot", w.T("banner.starting"))
+			line("banner.state", w.T("banner.starting"))
 		}
 	}
 	for _, text := range warnings(w, now) {

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"io"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/credential"
@@ -25,7 +28,7 @@ func (s *session) cmdHelp(_ context.Context, args []string) error {
 		s.say("help.keys")
 		return nil
 	}
-	c := find(args[0])
+	c := find(strings.ToLower(args[0]))
 	if c == nil {
 		return usageError{"unknown", clean(args[0], 40)}
 	}
@@ -108,6 +111,10 @@ func (s *session) cmdRole(ctx context.Context, args []string) error {
 	return nil
 }
 
+// repairConfirmed is what PID 1 asks to be added to a step that would lose files
+// which can still be read.
+const repairConfirmed = "!"
+
 func (s *session) cmdRepair(ctx context.Context, args []string) error {
 	st, err := s.status(ctx)
 	if err != nil {
@@ -122,11 +129,15 @@ func (s *session) cmdRepair(ctx context.Context, args []string) error {
 		s.say("more.repair")
 		return nil
 	}
-	// What PID 1 asks to be added to a step is passed on as it was typed.
-	step := control.Repair(strings.Join(args, " "))
-	switch {
-	case strings.HasPrefix(args[0], string(control.RepairRetry)):
-	case strings.HasPrefix(args[0], string(control.RepairFormat)):
+	step := control.Repair(strings.ToLower(args[0]))
+	switch control.Repair(strings.TrimSuffix(string(step), repairConfirmed)) {
+	case control.RepairRetry:
+	case control.RepairFormat:
+		if st.Perm.State == control.PermReadWrite {
+			s.say("repair.state", clean(w.Or("perm.", string(st.Perm.State)), 60))
+			s.say("repair.normal")
+			return nil
+		}
 		s.say("repair.format")
 		answer, err := s.ask(ctx, w.T("repair.confirm"), false)
 		if err != nil {
@@ -156,7 +167,7 @@ func (s *session) cmdLanguage(_ context.Context, args []string) error {
 	}
 	l, ok := look.ParseLanguage(args[0])
 	if !ok {
-		return usageError{"usage", "language en|ru"}
+		return usageError{"usage", "language [en|ru]"}
 	}
 	err := s.c.setLanguage(l)
 	s.say("language.is", l.Native())
@@ -293,10 +304,31 @@ func parseLogs(args []string) (logOptions, error) {
 	return o, nil
 }
 
+// What a line of a log says besides its text: when it was written, which stands
+// before it already, and the kernel's priority.
+var (
+	slogTime       = regexp.MustCompile(`^time=\S+ `)
+	kernelPriority = regexp.MustCompile(`^(\[ *[0-9.]+\] )?<[0-9]+> ?`)
+)
+
+// logText is a line's text without those.
+func logText(l control.Log) string {
+	if l.Service == "kernel" {
+		return kernelPriority.ReplaceAllString(l.Text, "$1")
+	}
+	return slogTime.ReplaceAllString(l.Text, "")
+}
+
 func (s *session) cmdLogs(ctx context.Context, args []string) error {
 	o, err := parseLogs(args)
 	if err != nil {
 		return err
+	}
+	names := s.logNames()
+	unknown := o.service != "" && s.c.snapshot().status != nil && !slices.Contains(names, o.service)
+	if o.follow && unknown { // nothing would ever come
+		s.say("logs.unknown", clean(o.service, 40), strings.Join(names, ", "))
+		return nil
 	}
 	if o.follow {
 		s.say("logs.follow")
@@ -307,11 +339,15 @@ func (s *session) cmdLogs(ctx context.Context, args []string) error {
 		return s.c.cfg.Appliance.Logs(ctx, control.Request{Service: o.service, Lines: o.lines, Follow: o.follow}, func(l control.Log) error {
 			n++
 			stamp := l.At.UTC().Format("15:04:05") + " " + pad(clean(l.Service, 40), 14) + " "
-			emit(hang(stamp+clean(l.Text, 2000), width-1, 24))
+			emit(stamp + hang(clean(logText(l), 2000), width-1, utf8.RuneCountInString(stamp)))
 			return ctx.Err()
 		})
 	})
+	var refused *control.Error
 	switch {
+	case n == 0 && unknown && (err == nil || errors.As(err, &refused) && refused.Code == control.CodeUnknown):
+		s.say("logs.unknown", clean(o.service, 40), strings.Join(names, ", "))
+		return nil
 	case errors.Is(err, context.Canceled) && ctx.Err() == nil:
 		return nil // Ctrl-C is how following ends
 	case errors.Is(err, io.EOF):

@@ -28,16 +28,16 @@ func init() { // not a literal: help refers to the list itself
 	commands = []command{
 		{"status", "", 0, 0, (*session).cmdStatus, nil},
 		{"services", "", 0, 0, (*session).cmdServices, nil},
-		{"ifconfig", "", 0, 1, (*session).cmdIfconfig, (*session).interfaceNames},
+		{"ifconfig", "[NAME]", 0, 1, (*session).cmdIfconfig, (*session).interfaceNames},
 		{"logs", "[NAME] [-f] [-n N]", 0, 4, (*session).cmdLogs, (*session).logNames},
 		{"start", "NAME", 1, 1, (*session).cmdStart, (*session).serviceNames},
 		{"stop", "NAME", 1, 1, (*session).cmdStop, (*session).serviceNames},
 		{"restart", "NAME", 1, 1, (*session).cmdRestart, (*session).serviceNames},
 		{"version", "", 0, 0, (*session).cmdVersion, nil},
 		{"passwd", "", 0, 0, (*session).cmdPasswd, nil},
-		{"language", "en|ru", 0, 1, (*session).cmdLanguage, fixed("en", "ru")},
+		{"language", "[en|ru]", 0, 1, (*session).cmdLanguage, fixed("en", "ru")},
 		{"role", "[controller|router]", 0, 1, (*session).cmdRole, fixed("controller", "router")},
-		{"repair", "[retry|format]", 0, 2, (*session).cmdRepair, fixed("retry", "format")},
+		{"repair", "[retry|format]", 0, 1, (*session).cmdRepair, fixed("retry", "format")},
 		{"reboot", "", 0, 0, (*session).cmdReboot, nil},
 		{"poweroff", "", 0, 0, (*session).cmdPoweroff, nil},
 		{"help", "[COMMAND]", 0, 1, (*session).cmdHelp, (*session).commandNames},
@@ -80,6 +80,24 @@ func parse(line string) (*command, []string, error) {
 	return c, f[1:], nil
 }
 
+// spell gives arguments that are a command's choices but for upper and lower
+// case the spelling of the choice.
+func (s *session) spell(c *command, args []string) []string {
+	if c.choices == nil || len(args) == 0 {
+		return args
+	}
+	choices, out := c.choices(s), slices.Clone(args)
+	for i, a := range out {
+		if slices.Contains(choices, a) {
+			continue
+		}
+		if n := slices.IndexFunc(choices, func(choice string) bool { return strings.EqualFold(choice, a) }); n >= 0 {
+			out[i] = choices[n]
+		}
+	}
+	return out
+}
+
 // usageError is something typed that is no command; key is a text with one
 // argument.
 type usageError struct{ key, arg string }
@@ -118,7 +136,7 @@ func (s *session) shell(ctx context.Context) error {
 		}
 		cmd, args, err := parse(line)
 		if err == nil && cmd != nil {
-			err = cmd.run(s, ctx, args)
+			err = cmd.run(s, ctx, s.spell(cmd, args))
 		}
 		if errors.Is(err, errLogout) {
 			return nil
@@ -166,7 +184,7 @@ func (s *session) complete(head string) []string {
 	case 0:
 		from = s.commandNames()
 	case 1:
-		if c := find(f[0]); c != nil && c.choices != nil {
+		if c := find(strings.ToLower(f[0])); c != nil && c.choices != nil {
 			from = c.choices(s)
 		}
 	}

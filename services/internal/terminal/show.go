@@ -50,7 +50,7 @@ func (s *session) cmdServices(ctx context.Context, _ []string) error {
 	w := s.words()
 	width, _ := s.size()
 	row := func(name, title, state, since, restarts, pid string) {
-		s.printf("%s %s %s %s %s %s\n", pad(name, 15), pad(title, 22), pad(state, 13), pad(since, 11), pad(restarts, 9), pid)
+		s.printf("%s %s %s %s %s %s\n", pad(name, 15), pad(title, 22), pad(state, 12), pad(since, 12), pad(restarts, 9), pid)
 	}
 	s.printf("%s", bold)
 	row(w.T("services.name"), w.T("services.title"), w.T("services.state"), w.T("services.since"), w.T("services.restarts"), "PID")

@@ -90,13 +90,16 @@ func TestCommands(t *testing.T) {
 		{"status", []string{"Parley 1.2.3", "controller", "1 h 30 min", "i6300ESB timer", "900 MiB free of 1.2 GiB"}},
 		{"version", []string{"Parley 1.2.3", "Linux 7.1.0, slot a, firmware bios"}},
 		{"ifconfig", []string{"eth0:", "up, mtu 1500, 52:54:00:01:02:03", "192.0.2.7/24", "received 12 packets (2.0 KiB)"}},
+		{"ifconfig ETH0", []string{"eth0:"}},
 		{"ifconfig eth7", []string{"There is no interface eth7"}},
 		{"logs zctrl", []string{"waiting for a token"}},
 		{"logs -n1", []string{"waiting for a token"}},
 		{"logs -n 0", []string{"-n takes a number"}},
 		{"logs network", []string{"Nothing has been logged"}},
-		{"logs nobody", []string{"Refused: no service of that name"}},
-		{"restart mmr", []string{"mmr was restarted and is running"}},
+		{"logs nobody", []string{"There is no service nobody. Logs are kept of: ", "zctrl", "kernel."}},
+		{"logs nobody -f", []string{"There is no service nobody"}},
+		{"logs -n 1 ZCTRL", []string{"waiting for a token"}},
+		{"restart MMR", []string{"mmr was restarted and is running"}},
 		{"start zctrl", []string{"zctrl is running"}},
 		{"stop zctrl", []string{"zctrl is stopped"}},
 		{"stop", []string{"Usage: stop NAME"}},
@@ -105,12 +108,18 @@ func TestCommands(t *testing.T) {
 		{"role controller", []string{"already"}},
 		{"repair", []string{"Storage: normal", "repair format"}},
 		{"repair all", []string{"Usage: repair"}},
+		{"repair retryfoo", []string{"Usage: repair"}},
+		{"repair format!!", []string{"Usage: repair"}},
+		{"repair format now", []string{"Usage: repair"}},
+		{"repair format", []string{"Storage: normal", "nothing to repair"}},
+		{"help STATUS", []string{"Usage: status"}},
+		{"language EN", []string{"Language: English"}},
 		{"help", []string{"restart NAME", "poweroff", "Tab completes"}},
 		{"help logs", []string{"Usage: logs [NAME] [-f] [-n N]"}},
 		{"help nothing", []string{"no command nothing"}},
 		{"frobnicate", []string{"There is no command frobnicate"}},
 		{"; reboot", []string{"There is no command ;"}},
-		{"language de", []string{"Usage: language en|ru"}},
+		{"language de", []string{"Usage: language [en|ru]"}},
 	} {
 		out := r.run(test.command)
 		for _, want := range test.want {
@@ -155,17 +164,21 @@ func TestConfirmations(t *testing.T) {
 	answer("reboot", "y/N", "\r", "Cancelled")
 	answer("reboot", "y/N", "\x03", "Cancelled")
 	answer("poweroff", "y/N", "n\r", "Cancelled")
+	r.server.Change(func(s *control.Status) { s.Perm.State = control.PermMissing })
 	answer("repair format", "Type FORMAT", "format\r", "Cancelled")
+	answer("repair FORMAT!", "Type FORMAT", "format\r", "Cancelled")
 	answer("role router", "y/N", "no\r", "Cancelled")
 	answer("stop console-serial", "y/N", "\x04", "Cancelled")
 	if got := r.server.Asked(); len(got) != 0 {
 		t.Fatalf("asked %v although nothing was confirmed", got)
 	}
-	answer("repair format", "Type FORMAT", "FORMAT\r", "Storage: normal")
+	answer("repair format!", "Type FORMAT", "FORMAT\r", "Storage: missing")
+	answer("repair format", "Type FORMAT", "FORMAT\r", "Storage: missing")
+	r.server.Change(func(s *control.Status) { s.Perm.State = control.PermReadWrite })
 	answer("role router", "y/N", "y\r", "Saved")
 	answer("reboot", "y/N", "yes\r", "Restarting")
 	r.expect("login: ")
-	want := []control.Request{{Op: control.OpRepair, Repair: control.RepairFormat}, {Op: control.OpRole, Role: "router"}, {Op: control.OpReboot}}
+	want := []control.Request{{Op: control.OpRepair, Repair: control.RepairFormat + repairConfirmed}, {Op: control.OpRepair, Repair: control.RepairFormat}, {Op: control.OpRole, Role: "router"}, {Op: control.OpReboot}}
 	got := r.server.Asked()
 	if len(got) != len(want) {
 		t.Fatalf("asked %v, want %v", got, want)

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/parley-meet/parley/image/control"
 )
 
 func TestClean(t *testing.T) {
@@ -93,4 +95,20 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The time is told once, and the kernel's priority is not for people.
+func TestLogText(t *testing.T) {
+	for _, test := range []struct{ service, text, want string }{
+		{"zctrl", `time=2026-01-02T03:04:05.678Z level=INFO msg="up"`, `level=INFO msg="up"`},
+		{"zctrl", `the time=now stays`, `the time=now stays`},
+		{"zctrl", `<6> stays`, `<6> stays`},
+		{"kernel", `[1.000002] <6> eth0: link up`, `[1.000002] eth0: link up`},
+		{"kernel", `<4>odd`, `odd`},
+		{"kernel", `[1.000002] a <b> c`, `[1.000002] a <b> c`},
+	} {
+		if got := logText(control.Log{Service: test.service, Text: test.text}); got != test.want {
+			t.Errorf("%s %q: %q, want %q", test.service, test.text, got, test.want)
+		}
+	}
 }

@@ -197,7 +197,7 @@ func TestOperate(t *testing.T) {
 	}
 	r.server.Refuse(control.OpStop, &control.Error{Code: control.CodeState, Message: "<it> is not\nrunning"})
 	b.do("POST", "/services/mmr/stop", url.Values{})
-	if a := b.get("/"); !strings.Contains(a.body, "It did not work: multimedia router. &lt;it&gt; is not running") {
+	if a := b.get("/"); !strings.Contains(a.body, "Failed: multimedia router. &lt;it&gt; is not running") {
 		t.Errorf("the refusal is not told:\n%s", a.body)
 	}
 	r.server.Refuse(control.OpStop, nil)
@@ -253,7 +253,7 @@ func TestStatusPage(t *testing.T) {
 	})
 	time.Sleep(fresh)
 	body := b.get("/").body
-	for _, want := range []string{"1.2.3", "7.1.0", "192.0.2.7/24\n2001:db8::7/64", "The storage is missing", "no partition 5", "The last start ended badly",
+	for _, want := range []string{"1.2.3", "7.1.0", "192.0.2.7/24\n2001:db8::7/64", "The storage is missing", "no partition 5", "The last start failed",
 		"panic: &lt;script&gt;", "0.42 s", "killed by signal 9", "<time", "02:00:00:00:00:01", r.certs.Fingerprint()[:23]} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page has no %q", want)
