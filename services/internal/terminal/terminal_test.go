@@ -212,6 +212,21 @@ func TestFollowLogs(t *testing.T) {
 	}
 }
 
+// A long line of a log goes on below its text, and the first part of it is as
+// long as the others.
+func TestLongLogs(t *testing.T) {
+	r := newRig(t)
+	r.expect("login: ")
+	r.login(r.keeper.Plain())
+	r.server.Log("mmr", "time=2026-01-02T03:04:05Z "+strings.Repeat("x", 140))
+	out := strings.ReplaceAll(r.run("logs mmr"), "\r", "")
+	x := strings.Repeat("x", 55)
+	if want := " mmr            " + x + "\n" + strings.Repeat(" ", 24) + x + "\n" + strings.Repeat(" ", 24) + x[:30] + "\n"; !strings.Contains(out, want) {
+		t.Errorf("no %q in:\n%s", want, out)
+	}
+	checkScreen(t, out)
+}
+
 func TestRussian(t *testing.T) {
 	r := newRig(t)
 	r.expect("login: ")
