@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -93,22 +94,36 @@ func (s *session) cmdRole(ctx context.Context, args []string) error {
 	}
 	w := s.words()
 	if len(args) == 0 {
-		s.say("role.is", w.Role(clean(st.Role, 40)))
+		s.say("role.is", roles(w, st))
 		return nil
 	}
-	if args[0] == st.Role {
-		s.say("role.same", w.Role(st.Role))
+	c := find("role")
+	next := strings.ToLower(args[0])
+	if !slices.Contains(c.choices(s), next) {
+		return usageError{"usage", c.name + " " + c.usage}
+	}
+	if next == cmp.Or(st.NextRole, st.Role) {
+		s.say("role.same", roles(w, st))
 		return nil
 	}
-	ok, err := s.confirm(ctx, "role.sure", w.Role(clean(args[0], 40)))
+	ok, err := s.confirm(ctx, "role.sure", w.Role(next))
 	if err != nil || !ok {
 		return err
 	}
-	if err := s.do(ctx, control.Request{Op: control.OpRole, Role: args[0]}); err != nil {
+	if err := s.do(ctx, control.Request{Op: control.OpRole, Role: next}); err != nil {
 		return err
 	}
 	s.say("role.set")
 	return nil
+}
+
+// roles names the role, and the one after a restart when that is another.
+func roles(w *look.Words, st *control.Status) string {
+	text := w.Role(clean(st.Role, 40))
+	if st.NextRole != "" {
+		text = w.T("role.next", text, w.Role(clean(st.NextRole, 40)))
+	}
+	return text
 }
 
 // repairConfirmed is what PID 1 asks to be added to a step that would lose files

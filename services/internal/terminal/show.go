@@ -20,7 +20,7 @@ func (s *session) cmdStatus(ctx context.Context, _ []string) error {
 	row := func(key, value string) {
 		s.printf("%s%s\n", pad(w.T(key), labelWidth), hang(value, width-1, labelWidth))
 	}
-	row("status.role", w.Role(clean(st.Role, 40)))
+	row("status.role", roles(w, st))
 	row("status.up", w.Duration(time.Since(st.Booted)))
 	perm := clean(w.Or("perm.", string(st.Perm.State)), 60)
 	if st.Perm.Size > 0 {

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/look"
 )
 
 func TestClean(t *testing.T) {
@@ -95,6 +96,25 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A role that was set and is not in force yet is told, or it could not be undone.
+func TestRoles(t *testing.T) {
+	dictionary := look.MustLoad(words, "words")
+	en, ru := dictionary[look.English], dictionary[look.Russian]
+	st := &control.Status{Role: "controller"}
+	if got := roles(en, st); got != "controller" {
+		t.Errorf("%q", got)
+	}
+	st.NextRole = "router"
+	for _, x := range []struct{ got, want string }{
+		{roles(en, st), "controller; after the restart: multimedia router"},
+		{roles(ru, st), "контроллер; после перезагрузки: мультимедийный маршрутизатор"},
+	} {
+		if x.got != x.want {
+			t.Errorf("%q, want %q", x.got, x.want)
+		}
+	}
 }
 
 // The time is told once, and the kernel's priority is not for people.

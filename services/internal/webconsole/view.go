@@ -120,7 +120,11 @@ func (v view) appliance(s *state, w *look.Words) {
 	}
 	v["version"] = field{Text: cut(st.Version, 80)}
 	v["kernel"] = field{Text: cut(st.Kernel, 80)}
-	v["role"] = field{Text: w.Role(cut(st.Role, 40))}
+	role := w.Role(cut(st.Role, 40))
+	if st.NextRole != "" {
+		role = w.T("role.next", role, w.Role(cut(st.NextRole, 40)))
+	}
+	v["role"] = field{Text: role}
 	v["slot"] = field{Text: strings.ToUpper(cut(st.Slot, 10))}
 	v["firmware"] = field{Text: w.Or("firmware.", cut(st.Firmware, 10))}
 	v["watchdog"] = field{Text: cut(st.Watchdog, 80)}
