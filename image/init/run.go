@@ -33,8 +33,8 @@ import (
 // running is what a machine has once its services are started.
 type running struct {
 	supervisor *supervisor.Supervisor
-	feeder     *watchdog.Feeder // nil: no watchdog
-	bootTime   atomic.Int64     // ns, 0 until all services are ready
+	feeder     *watchdog.Feeder       // nil: no watchdog
+	bootTime   atomic.Int64           // ns, 0 until all services are ready
 	nextRole   atomic.Pointer[string] // that was set since the boot; nil: none
 	ending     sync.Once
 	ended      chan struct{} // closed when the end has begun
