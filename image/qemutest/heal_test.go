@@ -42,6 +42,7 @@ func TestKilledServicesComeBack(t *testing.T) {
 		t.Log(m[0])
 	}
 	v.expect(fmt.Sprintf(`drill: %d services killed %d times each and ready again`, services, n), stepTime)
+	v.send("\r") // the prompt may be a while old
 	v.expect("login: ", stepTime)
 	v.login()
 	v.want("services", `(?s)zctrl.*running`)
@@ -69,6 +70,7 @@ func TestHungServiceWithoutWatchdog(t *testing.T) {
 	v := drilled(t, "stop:mmr@5s", qemutest.Options{NoWatchdog: true})
 	v.up()
 	v.expect(`drill: mmr \(pid \d+\) is stopped`, stepTime)
+	v.send("\r")
 	v.expect("login: ", stepTime)
 	v.login()
 	v.until("logs init -n 300", `no hardware watchdog"`)
