@@ -26,7 +26,7 @@ func drilled(t *testing.T, value string, o qemutest.Options) *vm {
 // A service that is killed is ready again at once, and no other one notices.
 func TestKilledServicesComeBack(t *testing.T) {
 	n := rounds(5, 100)
-	v := drilled(t, fmt.Sprintf("kill:%s:%d@5s", drill.All, n), qemutest.Options{})
+	v := drilled(t, fmt.Sprintf("kill:%s:%d@20s", drill.All, n), qemutest.Options{})
 	v.up()
 	services := 0
 	for _, s := range built.config.Services {
@@ -54,7 +54,7 @@ func TestKilledServicesComeBack(t *testing.T) {
 func TestHungServiceResetsTheMachine(t *testing.T) {
 	for _, service := range []string{"zctrl", "console-web", "network"}[:rounds(1, 3)] {
 		t.Run(service, func(t *testing.T) {
-			v := drilled(t, "stop:"+service+"@5s", qemutest.Options{})
+			v := drilled(t, "stop:"+service+"@20s", qemutest.Options{})
 			v.up()
 			v.expect(`drill: `+service+` \(pid \d+\) is stopped`, stepTime)
 			v.event("WATCHDOG", 0, 3*time.Minute)
@@ -67,7 +67,7 @@ func TestHungServiceResetsTheMachine(t *testing.T) {
 
 // Without a hardware watchdog the hung service is killed instead.
 func TestHungServiceWithoutWatchdog(t *testing.T) {
-	v := drilled(t, "stop:mmr@5s", qemutest.Options{NoWatchdog: true})
+	v := drilled(t, "stop:mmr@20s", qemutest.Options{NoWatchdog: true})
 	v.up()
 	v.expect(`drill: mmr \(pid \d+\) is stopped`, stepTime)
 	v.send("\r")
@@ -80,7 +80,7 @@ func TestHungServiceWithoutWatchdog(t *testing.T) {
 
 // A PID 1 that hangs as a whole is reset by the watchdog.
 func TestHungInitResetsTheMachine(t *testing.T) {
-	v := drilled(t, "hang@8s", qemutest.Options{})
+	v := drilled(t, "hang@20s", qemutest.Options{})
 	v.up()
 	v.event("WATCHDOG", 0, 3*time.Minute)
 	v.event("RESET", 0, stepTime)
@@ -90,7 +90,7 @@ func TestHungInitResetsTheMachine(t *testing.T) {
 
 // A PID 1 that panics reboots, and the next boot says so.
 func TestPanicOfInit(t *testing.T) {
-	v := drilled(t, "panic@8s", qemutest.Options{})
+	v := drilled(t, "panic@20s", qemutest.Options{})
 	v.up()
 	v.expect("PID 1 failed, rebooting", stepTime)
 	v.event("RESET", 0, stepTime)
