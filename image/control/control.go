@@ -34,18 +34,60 @@ const (
 	OpRestart  Op = "restart"
 	OpReboot   Op = "reboot"
 	OpPowerOff Op = "poweroff"
-	OpRepair   Op = "repair" // /perm, see Repair
-	OpRole     Op = "role"   // set the appliance's role; takes effect at the next boot
+	OpRepair   Op = "repair"   // /perm, see Repair
+	OpRole     Op = "role"     // set the appliance's role; takes effect at the next boot
+	OpReset    Op = "reset"    // wipe /perm and restart: the appliance is as when it was new
+	OpIdentity Op = "identity" // answer whether this machine is a copy, see Identity
+	OpClock    Op = "clock"    // step or slew the clock, see Clock
+	OpHostname Op = "hostname" // set the host name, until the next boot
 )
 
 // Request is what a caller asks.
 type Request struct {
-	Op      Op     `json:"op"`
-	Service string `json:"service,omitempty"` // start, stop, restart, logs ("" is all)
-	Lines   int    `json:"lines,omitempty"`   // logs: how many past lines, newest; 0 is all that are kept
-	Follow  bool   `json:"follow,omitempty"`  // logs: go on with new lines
-	Repair  Repair `json:"repair,omitempty"`
-	Role    string `json:"role,omitempty"`
+	Op       Op       `json:"op"`
+	Service  string   `json:"service,omitempty"` // start, stop, restart, logs ("" is all)
+	Lines    int      `json:"lines,omitempty"`   // logs: how many past lines, newest; 0 is all that are kept
+	Follow   bool     `json:"follow,omitempty"`  // logs: go on with new lines
+	Repair   Repair   `json:"repair,omitempty"`
+	Role     string   `json:"role,omitempty"`
+	Identity Identity `json:"identity,omitempty"`
+	Clock    *Clock   `json:"clock,omitempty"`
+	Hostname string   `json:"hostname,omitempty"` // hostname
+}
+
+// Clock is a change of the machine's clock. PID 1 refuses what is before its
+// time floor (image build, last saved time).
+type Clock struct {
+	// Offset is what the clock is to be moved by; positive is forward.
+	Offset time.Duration `json:"offset"` // ns
+	// Step moves it at once; otherwise it is slewed, at most by 500 ms.
+	Step bool `json:"step,omitempty"`
+	// Save writes the clock into the RTC too.
+	Save bool `json:"save,omitempty"`
+}
+
+// Identity answers whether this machine is a copy.
+type Identity string
+
+// The answers.
+const (
+	// IdentitySame: it is the machine that it was (moved, reverted, given another
+	// virtual machine around its disk). Nothing changes but what is remembered.
+	IdentitySame Identity = "same"
+	// IdentityCopy: it is a copy, and the other one lives on. Keys and tokens
+	// that must be unique are removed; addresses and accounts stay.
+	IdentityCopy Identity = "copy"
+)
+
+// Machine is the hypervisor's word for which machine this is.
+type Machine struct {
+	// Changed says that it is another one than this disk was used with last, or
+	// an earlier state of it: an administrator is to say what it is.
+	Changed bool      `json:"changed,omitempty"`
+	Why     string    `json:"why,omitempty"` // "uuid": another machine; "generation": a snapshot or copy of it
+	Was     string    `json:"was,omitempty"` // UUID
+	Now     string    `json:"now,omitempty"` // UUID
+	Since   time.Time `json:"since,omitzero"`
 }
 
 // Repair is a step of the /perm ladder.
@@ -168,6 +210,9 @@ type Status struct {
 	BootTime time.Duration `json:"bootTime,omitempty"` // PID 1's start to every service ready, ns; 0 until then
 	LastBoot string        `json:"lastBoot,omitempty"` // how the boot before this one ended, when not in order
 	Watchdog string        `json:"watchdog"`           // "i6300ESB timer", or "none"
+	Machine  Machine       `json:"machine"`
+	Recovery bool          `json:"recovery"`       // config.json lets the console's holder reset the password
+	Baud     int           `json:"baud,omitempty"` // of the serial line
 	Perm     Perm          `json:"perm"`
 	Services []Service     `json:"services"`
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/fault"
 )
 
 // Language is a language of the interface, as BCP 47 spells it.
@@ -49,28 +50,50 @@ type Words struct {
 // Dictionary holds the texts of each language.
 type Dictionary map[Language]*Words
 
-// LoadDictionary reads LANGUAGE.json of each language from fsys and lays it over
-// the texts that everything shares.
+// LoadDictionary reads LANGUAGE.json and LANGUAGE-TOPIC.json of each language
+// from fsys and lays them over the texts that everything shares. A key that two
+// files of one folder have is an error.
 func LoadDictionary(fsys fs.FS) (Dictionary, error) {
 	d := Dictionary{}
-	shared, err := fs.Sub(sharedWords, "words")
-	if err != nil {
-		return nil, err
-	}
 	for _, l := range Languages {
 		w := &Words{lang: l, m: map[string]string{}}
-		for _, f := range []fs.FS{shared, fsys} {
-			b, err := fs.ReadFile(f, string(l)+".json")
-			if err != nil {
-				return nil, fmt.Errorf("dictionary: %w", err)
-			}
-			if err := json.Unmarshal(b, &w.m); err != nil {
+		for _, f := range []fs.FS{sub(sharedWords, "words"), sub(fault.Words, "words"), fsys} {
+			if err := w.read(f); err != nil {
 				return nil, fmt.Errorf("dictionary %s: %w", l, err)
 			}
 		}
 		d[l] = w
 	}
 	return d, nil
+}
+
+// read lays the files of the words' language in fsys over what is there.
+func (w *Words) read(fsys fs.FS) error {
+	names, err := fs.Glob(fsys, string(w.lang)+"*.json")
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("there is no %s.json", w.lang)
+	}
+	from := map[string]string{}
+	for _, name := range names {
+		b, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return err
+		}
+		var m map[string]string
+		if err := json.Unmarshal(b, &m); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		for k, text := range m {
+			if other, ok := from[k]; ok {
+				return fmt.Errorf("%s: %q is in %s too", name, k, other)
+			}
+			from[k], w.m[k] = name, text
+		}
+	}
+	return nil
 }
 
 // MustLoad is LoadDictionary for embedded files, which a test has read.
