@@ -2,18 +2,25 @@
 // Keeps the status page fresh: the server sends fields by the key in data-live,
 // and this puts them in place. No markup comes over the wire.
 (() => {
-  /** @type {HTMLElement} */
-  const page = document.querySelector("[data-stream]");
+  /**
+   * A field of the page: text, state, hidden, value of a meter, and of a time
+   * what machines read and the title.
+   * @typedef {{t?: string, s?: string, h?: boolean, v?: number, d?: string, x?: string}} Field
+   */
+  const page = /** @type {HTMLElement | null} */ (document.querySelector("[data-stream]"));
   const link = document.getElementById("link");
   const said = document.getElementById("said");
-  if (!page || !window.EventSource) return;
+  const address = page && page.dataset.stream;
+  if (!page || !address || !link || !said || !window.EventSource) return;
 
   /** @type {Map<string, any>} by key; what they have besides depends on the tag */
   const elements = new Map();
-  for (const e of document.querySelectorAll("[data-live]")) elements.set(e.getAttribute("data-live"), e);
+  for (const e of document.querySelectorAll("[data-live]")) elements.set(e.getAttribute("data-live") || "", e);
 
+  /** @type {EventSource | null} */
   let source = null;
-  let retry = 0;
+  /** @type {number | undefined} */
+  let retry;
   let first = true; // of a connection: what it sends is no news to a listener
   let leaving = false;
 
@@ -24,12 +31,18 @@
   };
 
   const words = { live: link.dataset.textLive, lost: link.dataset.textLost, paused: link.dataset.textPaused };
+  /** @param {keyof typeof words} state */
   const tell = (state) => {
     if (link.dataset.link === state) return;
     link.dataset.link = state;
-    link.textContent = words[state];
+    link.textContent = words[state] || "";
   };
 
+  /**
+   * @param {any} e
+   * @param {Field} f
+   * @param {string[]} news is added what a listener is told
+   */
   const put = (e, f, news) => {
     const hidden = Boolean(f.h);
     if (e.hidden !== hidden) {
@@ -55,8 +68,10 @@
     if (e.dataset.say !== undefined && text) news.push(e.dataset.say ? e.dataset.say + ": " + text : text);
   };
 
+  /** @param {{[key: string]: Field}} fields */
   const apply = (fields) => {
     if (fields.shape && fields.shape.s !== page.dataset.state) { reload(); return; }
+    /** @type {string[]} */
     const news = [];
     for (const [key, f] of Object.entries(fields)) {
       const e = elements.get(key);
@@ -75,7 +90,7 @@
   const open = () => {
     close();
     if (leaving) return;
-    source = new EventSource(page.dataset.stream);
+    source = new EventSource(address);
     first = true;
     source.addEventListener("status", (e) => { tell("live"); apply(JSON.parse(e.data)); });
     source.addEventListener("end", () => { close(); reload(); });
