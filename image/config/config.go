@@ -11,6 +11,7 @@ package config
 
 import (
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -85,7 +86,17 @@ type Network struct {
 type Serial struct {
 	Device string `json:"device"` // "ttyS0"
 	Baud   int    `json:"baud"`
+	// NoRecovery is the field recovery the other way round: whoever holds the
+	// console may reset the administrator's password unless it says false.
+	NoRecovery Off `json:"recovery,omitempty"`
 }
+
+// Off is a field that is true in JSON unless the file says false, and false
+// here, so that an absent one means what a new value does.
+type Off bool
+
+// MarshalJSON implements json.Marshaler.
+func (o Off) MarshalJSON() ([]byte, error) { return strconv.AppendBool(nil, !bool(o)), nil }
 
 // Update channels. An appliance of a channel other than development must know a
 // root key, or it could never take an update.
@@ -114,8 +125,13 @@ type Variant struct {
 const (
 	ControlRead     = "read"     // status and logs
 	ControlServices = "services" // start, stop and restart services
-	ControlOperate  = "operate"  // the whole appliance
+	ControlManage   = "manage"   // reboot, poweroff, role, reset, identity, clock
+	ControlOperate  = "operate"  // repair
 )
+
+// ControlClock stands beside them: clock and hostname, and nothing else. It is
+// for the service that learns both from the network; the host name is its alone.
+const ControlClock = "clock"
 
 // Service is a process that PID 1 keeps running.
 type Service struct {
@@ -127,7 +143,8 @@ type Service struct {
 	Capabilities []string `json:"capabilities,omitempty"` // "NET_ADMIN"; nothing else is in any set
 	Roles        []string `json:"roles"`                  // appliances it runs on
 	Essential    bool     `json:"essential,omitempty"`    // the watchdog is fed only while it answers
-	Control      string   `json:"control,omitempty"`      // rights on PID 1's socket: "", "read", "services" or "operate"
+	Unique       bool     `json:"unique,omitempty"`       // not started while this machine may be a copy of another
+	Control      string   `json:"control,omitempty"`      // rights on PID 1's socket: "" or one of those above
 	Terminals    []string `json:"terminals,omitempty"`    // devices handed to its user: "ttyS0"
 	MemoryMiB    int      `json:"memoryMiB,omitempty"`    // GOMEMLIMIT; 0: none
 	Files        int      `json:"files,omitempty"`        // RLIMIT_NOFILE; 0: 1024
@@ -160,6 +177,9 @@ type Access struct {
 	Write   []string `json:"write,omitempty"`
 	Bind    []uint16 `json:"bind,omitempty"`    // TCP ports it may listen on
 	Connect []uint16 `json:"connect,omitempty"` // TCP ports it may connect to
+	// ConnectAny lets it connect to every TCP port, as diagnostics must: Connect
+	// is then absent.
+	ConnectAny bool `json:"connectAny,omitempty"`
 }
 
 // Defaults that an absent field stands for.

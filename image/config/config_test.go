@@ -146,6 +146,10 @@ func TestAllowed(t *testing.T) {
 		{`["/perm/parley/first"]`, `["/permanent", "/run/other"]`},
 		{`["NET_BIND_SERVICE"]`, `["NET_BIND_SERVICE", "SYS_TIME"]`},
 		{`"bind": [1, 65535]`, `"bind": []`},
+		{`"connect": [80]`, `"connectAny": true`},
+		{`"connect": [80]`, `"connectAny": false, "connect": [80]`},
+		{`"control": "read"`, `"control": "clock", "unique": true`},
+		{`"baud": 9600`, `"baud": 9600, "recovery": false`},
 		{`, "write": ["/perm/parley/first"]`, ``},
 		{`{ "min": "1s", "max": "1s", "calm": "24h" }`, `{}`},
 		{`{ "min": "1s", "max": "1s", "calm": "24h" }`, `{ "min": "30s" }`},
@@ -258,6 +262,25 @@ func roundTrip(t *testing.T, c *Config) {
 	}
 	if b2, err := again.Canonical(); err != nil || !bytes.Equal(b, b2) {
 		t.Fatalf("canonical form is not stable: %v\n%s\n%s", err, b, b2)
+	}
+}
+
+// The console's holder may reset the password unless the file says no, and the
+// canonical form says the same.
+func TestRecovery(t *testing.T) {
+	for field, off := range map[string]bool{``: false, `, "recovery": true`: false, `, "recovery": false`: true} {
+		c, err := change(t, `"baud": 9600`, `"baud": 9600`+field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bool(c.Serial.NoRecovery) != off {
+			t.Errorf("%q: off is %v", field, c.Serial.NoRecovery)
+		}
+		roundTrip(t, c)
+		b, err := c.Canonical()
+		if said := bytes.Contains(b, []byte(`"recovery": false`)); err != nil || said != off || bytes.Contains(b, []byte(`"recovery": true`)) {
+			t.Errorf("%q is written as %s, %v", field, b, err)
+		}
 	}
 }
 

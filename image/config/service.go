@@ -85,7 +85,7 @@ func (c *serviceChecker) service(p string, s *Service) {
 		take(c.checker, seen, item(join(p, "roles"), i), r)
 	}
 	if s.Control != "" {
-		c.oneOf(join(p, "control"), s.Control, ControlRead, ControlServices, ControlOperate)
+		c.oneOf(join(p, "control"), s.Control, ControlRead, ControlServices, ControlManage, ControlOperate, ControlClock)
 	}
 	for i, t := range s.Terminals {
 		at := item(join(p, "terminals"), i)
@@ -157,6 +157,8 @@ func (c *serviceChecker) user(p string, u *User) {
 		c.fail(id, "0: no service runs as root, want 1 to %d", maxID)
 	case u.ID == layout.ConsoleGroup:
 		c.fail(id, "%d: is the consoles' group", u.ID)
+	case u.ID == layout.ControlGroup:
+		c.fail(id, "%d: is the control socket's group", u.ID)
 	default:
 		c.within(id, int64(u.ID), 1, maxID)
 		take(c.checker, c.ids, id, u.ID)
@@ -171,6 +173,9 @@ func (c *serviceChecker) groups(p string, groups []uint32) {
 	for i, g := range groups {
 		at := item(p, i)
 		c.within(at, int64(g), 1, maxID)
+		if g == layout.ControlGroup {
+			c.fail(at, "%d: is the control socket's group, which the field control gives", g)
+		}
 		if owner, ok := c.ids[g]; ok {
 			c.fail(at, "%d: is the user and group of %s", g, owner)
 		}
@@ -197,6 +202,9 @@ func (c *serviceChecker) access(p string, s *Service) {
 	c.paths(join(p, "write"), s, s.Access.Write)
 	c.ports(join(p, "bind"), s.Access.Bind, !slices.Contains(s.Capabilities, "NET_BIND_SERVICE"))
 	c.ports(join(p, "connect"), s.Access.Connect, false)
+	if at := join(p, "connectAny"); s.Access.ConnectAny && len(s.Access.Connect) > 0 {
+		c.fail(at, "true: would make the list connect void, want one of the two")
+	}
 }
 
 func (c *serviceChecker) paths(p string, s *Service, list []string) {

@@ -70,7 +70,10 @@ func kind(first byte) string {
 	return "a number"
 }
 
-var durationType = reflect.TypeFor[Duration]()
+var (
+	durationType = reflect.TypeFor[Duration]()
+	offType      = reflect.TypeFor[Off]()
+)
 
 // wanted names the kind of value that fills a t.
 func wanted(t reflect.Type) string {
@@ -124,7 +127,8 @@ func (d *decoder) value(v reflect.Value, path string) *problem {
 		}
 		v.SetString(s)
 	case reflect.Bool:
-		v.SetBool(d.token().(bool))
+		b := d.token().(bool)
+		v.SetBool(b != (v.Type() == offType))
 	case reflect.Int:
 		n := d.token().(json.Number).String()
 		i, err := strconv.ParseInt(n, 10, v.Type().Bits())

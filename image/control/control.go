@@ -25,7 +25,8 @@ const MaxLine = 256 << 10
 // Op names what is asked.
 type Op string
 
-// The operations. Those after OpLogs need the right to operate.
+// The operations. Which right each needs stands in config.json's schema (package
+// config).
 const (
 	OpStatus   Op = "status"
 	OpLogs     Op = "logs"

@@ -66,6 +66,11 @@ func (m *machine) run() {
 	if err := process.ShareCPU(process.Cgroups); err != nil {
 		m.log.Error("services may starve one another", "error", err)
 	}
+	for _, s := range list {
+		if err := process.Pin(append(process.Spec(&s, m.role).Read, s.Access.Write...)...); err != nil {
+			m.log.Error("a service may lose its rights", "service", s.Name, "error", err)
+		}
+	}
 	m.supervisor = supervisor.New(supervisor.Options{
 		Services: list,
 		Starter:  &process.Starter{Launch: layout.LaunchPath, Role: m.role, Cgroups: process.Cgroups, Table: table, Ring: m.ring, Log: m.log, Guard: m.guard},
@@ -116,7 +121,7 @@ func (m *machine) run() {
 func (m *machine) spawn(f func()) { go m.guard(f)() }
 
 func (m *machine) serve(ctx context.Context) {
-	l, err := server.Listen(layout.ControlSocket, layout.ConsoleGroup)
+	l, err := server.Listen(layout.ControlSocket, layout.ControlGroup)
 	if err != nil {
 		// The services do their work without it.
 		m.log.Error("control socket", "error", err)

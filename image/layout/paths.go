@@ -35,9 +35,14 @@ const LivenessEnv = "PARLEY_LIVENESS_FD"
 // ask a service and no other service can.
 const ConsoleGroup = 110
 
-// Folders of both consoles (root:ConsoleGroup, 02770): the administrator's
-// password hash is kept in CredentialDir; until one is set, that of the
-// generated password is in CredentialRunDir, in RAM alone.
+// ControlGroup is the group of ControlSocket. Services that have a right there
+// are in it, whoever else they belong to.
+const ControlGroup = 111
+
+// Folders of both consoles (root:ConsoleGroup, 02770), which write in both:
+// accounts, certificates and the audit log are kept in CredentialDir; until the
+// administrator's password is set, the hash of the generated one is in
+// CredentialRunDir, in RAM alone.
 const (
 	CredentialDir    = PermDir + "/console"
 	CredentialRunDir = RunDir + "/console"

@@ -49,7 +49,7 @@ func Exec(s *Spec) error {
 	if err := limits(s); err != nil {
 		return err
 	}
-	unix.Umask(0o027)
+	unix.Umask(int(s.Umask))
 	// PID 1's descriptors are close-on-exec; one that was forgotten is too from
 	// here on.
 	if err := unix.CloseRange(LivenessFD+1, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 func bare(args ...string) *Spec {
 	return &Spec{
 		Path: "/services/probe", Args: args, UID: testUser, GID: testUser,
-		Files: 256, Processes: 1024, OOMScoreAdj: 300, Env: []string{"LANG=C"},
+		Files: 256, Processes: 1024, OOMScoreAdj: 300, Env: []string{"LANG=C"}, Umask: 0o027,
 	}
 }
 
@@ -176,6 +176,7 @@ func ignored(t *testing.T) string {
 
 func TestSurroundings(t *testing.T) {
 	s := bare()
+	s.Umask = 0o013
 	s.Args = []string{"say:two words", "say:"}
 	s.Env = []string{"A=b c", "PATH="}
 	r := ask(t, s)
@@ -185,7 +186,7 @@ func TestSurroundings(t *testing.T) {
 	if !slices.Equal(r.Env, s.Env) {
 		t.Errorf("environment %q, want %q", r.Env, s.Env)
 	}
-	if r.Cwd != "/" || r.Umask != 0o027 || r.OOM != "300" {
+	if r.Cwd != "/" || r.Umask != 0o013 || r.OOM != "300" {
 		t.Errorf("folder %q, umask %#o, OOM score %s", r.Cwd, r.Umask, r.OOM)
 	}
 	want := map[string]string{"0": "/dev/null", "1": "pipe", "2": "pipe", "3": "/dev/null"}
@@ -345,6 +346,10 @@ func TestLandlockPorts(t *testing.T) {
 	})
 	// The right to bind is none to connect.
 	try(t, bare(), map[string]string{"bind:5480": "EACCES", "connect:" + to: "EACCES"})
+	// The right to connect anywhere is none to bind.
+	s = bare()
+	s.Bind, s.Connect, s.ConnectAny = []uint16{5480}, []uint16{toPort}, true
+	try(t, s, map[string]string{"connect:" + to: "ok", "connect:" + other: "ok", "bind:5480": "ok", "bind:5481": "EACCES"})
 	// Landlock's right does not replace the capability.
 	s = bare()
 	s.Bind = []uint16{80, 443}

@@ -74,6 +74,9 @@ func ruleset(s *Spec) (fd int, err error) {
 		return -1, fmt.Errorf("landlock ABI %d: want at least %d", abi, minABI)
 	}
 	fsRights, netRights, scoped := handled(int(abi))
+	if s.ConnectAny {
+		netRights &^= unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
+	}
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: fsRights, Handled_access_net: netRights, Scoped: scoped}
 	// The kernel takes a longer struct than it knows as long as the rest is zero.
 	r, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
@@ -112,6 +115,9 @@ func ruleset(s *Spec) (fd int, err error) {
 		}
 	}
 	for _, p := range s.Connect {
+		if s.ConnectAny {
+			break // the kernel refuses a rule about what is not handled
+		}
 		if err := allowPort(rules, p, unix.LANDLOCK_ACCESS_NET_CONNECT_TCP); err != nil {
 			return -1, err
 		}

@@ -50,6 +50,8 @@ type Spec struct {
 	Sockets     []string `json:"sockets"`     // folders with unix sockets it may connect to, beside those in Write
 	Bind        []uint16 `json:"bind"`        // TCP ports
 	Connect     []uint16 `json:"connect"`     // TCP ports
+	ConnectAny  bool     `json:"connectAny"`  // every TCP port
+	Umask       uint32   `json:"umask"`
 }
 
 // Decode reads a Spec. It refuses unknown fields: PID 1 and image/launch come

@@ -22,7 +22,7 @@ func TestDecode(t *testing.T) {
 	want := &Spec{
 		Path: "/services/x", Args: []string{"-a"}, Env: []string{"A=b"}, UID: 1, GID: 2, Groups: []uint32{3}, Caps: []string{"NET_RAW"},
 		Files: 4, Processes: 5, OOMScoreAdj: -6, Read: []string{"/r"}, Write: []string{"/w"}, Devices: []string{"/d"},
-		Sockets: []string{"/s"}, Bind: []uint16{443}, Connect: []uint16{65535},
+		Sockets: []string{"/s"}, Bind: []uint16{443}, Connect: []uint16{65535}, ConnectAny: true, Umask: 0o22,
 	}
 	b, err := json.Marshal(want)
 	if err != nil {

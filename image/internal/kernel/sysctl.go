@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+
+	"github.com/parley-meet/parley/image/layout"
 )
 
 // Sysctl is a kernel parameter.
@@ -52,6 +55,8 @@ var Sysctls = []Sysctl{
 	// Services take their ports from 443 up without a capability; Landlock says
 	// which of them.
 	{"net.ipv4.ip_unprivileged_port_start", "443"},
+	// The consoles ping without a capability (ICMP sockets, RFC 792), nobody else.
+	{"net.ipv4.ping_group_range", strconv.Itoa(layout.ConsoleGroup) + " " + strconv.Itoa(layout.ConsoleGroup)},
 	// Landlock's rules are about TCP and let MPTCP pass, on any port.
 	{"net.mptcp.enabled", "0"},
 	// A host, not a router. Loose reverse-path filter: with two addresses of one

@@ -98,18 +98,24 @@ func TestShippedSpecs(t *testing.T) {
 			if spec.Processes == 0 || spec.Files < 256 || spec.OOMScoreAdj <= 0 {
 				t.Errorf("limits %d, %d, %d", spec.Processes, spec.Files, spec.OOMScoreAdj)
 			}
-			console := s.Control != ""
+			console := slices.Contains(s.User.Groups, layout.ConsoleGroup)
 			for path, want := range map[string]bool{
 				layout.RunDir + "/" + s.Name: true, layout.PermDir + "/" + s.Name: true, "/dev/null": true,
-				layout.CredentialDir: len(s.Terminals) > 0, layout.CredentialRunDir: console,
+				layout.CredentialDir: console, layout.CredentialRunDir: console,
 				layout.PermDir: false, layout.RunDir: false, layout.PermLogDir: false, layout.PermMount: false, "/": false,
 			} {
 				if slices.Contains(spec.Write, path) != want {
 					t.Errorf("writes %q, want %s: %v", spec.Write, path, want)
 				}
 			}
-			if console && !slices.Contains(spec.Write, layout.CredentialDir) && !slices.Contains(spec.Read, layout.CredentialDir) {
-				t.Errorf("reads %q: a console must know the password's hash", spec.Read)
+			if umask := map[bool]uint32{true: 0o007, false: 0o027}[console]; spec.Umask != umask || spec.ConnectAny != console {
+				t.Errorf("umask %#o, connects anywhere: %v; a console: %v", spec.Umask, spec.ConnectAny, console)
+			}
+			if slices.Contains(spec.Groups, layout.ControlGroup) != (s.Control != "") || slices.Contains(s.User.Groups, layout.ControlGroup) {
+				t.Errorf("groups %v with the right %q", spec.Groups, s.Control)
+			}
+			if clock := s.Control == config.ControlClock; clock != (s.Name == "network") || clock != slices.Equal(spec.Sockets, []string{layout.ControlSocket}) {
+				t.Errorf("sockets %q with the right %q", spec.Sockets, s.Control)
 			}
 			if slices.Contains(spec.Sockets, layout.RunDir) != console {
 				t.Errorf("sockets %q of a console: %v", spec.Sockets, console)

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -126,12 +127,13 @@ func Spec(s *config.Service, role string) *confine.Spec {
 		Args:      s.Arguments,
 		UID:       s.User.ID,
 		GID:       s.User.ID,
-		Groups:    s.User.Groups,
+		Groups:    slices.Clone(s.User.Groups),
 		Caps:      s.Capabilities,
 		Files:     config.DefaultFiles,
 		Processes: maxThreads,
 		Bind:      s.Access.Bind,
-		Connect:   s.Access.Connect,
+		Connect:   s.Access.Connect, ConnectAny: s.Access.ConnectAny,
+		Umask: 0o027,
 		Env: []string{
 			"HOME=/",
 			"TZ=UTC",
@@ -158,18 +160,20 @@ func Spec(s *config.Service, role string) *confine.Spec {
 	}
 	for _, g := range s.User.Groups {
 		if g == layout.ConsoleGroup {
-			// The password is set on a terminal: whoever takes over the console
-			// that the network reaches must not set one that outlives a restart.
-			if len(s.Terminals) > 0 {
-				spec.Write = append(spec.Write, layout.CredentialDir)
-			} else {
-				spec.Read = append(spec.Read, layout.CredentialDir)
-			}
-			spec.Write = append(spec.Write, layout.CredentialRunDir)
+			// What one console makes there the other reads and replaces, folders
+			// included: they are setgid, and the group may write.
+			spec.Write = append(spec.Write, layout.CredentialDir, layout.CredentialRunDir)
+			spec.Umask = 0o007
 		}
 	}
-	if s.Control != "" {
+	switch s.Control {
+	case "":
+	case config.ControlClock:
+		spec.Groups = append(spec.Groups, layout.ControlGroup)
+		spec.Sockets = []string{layout.ControlSocket}
+	default:
 		// A console asks PID 1 and the services, each by its socket.
+		spec.Groups = append(spec.Groups, layout.ControlGroup)
 		spec.Sockets = []string{layout.RunDir}
 	}
 	// The kernel ends something else first when memory is short: a service that

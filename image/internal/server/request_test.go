@@ -14,15 +14,20 @@ func lockThread() { runtime.LockOSThread() }
 
 func TestParseRequest(t *testing.T) {
 	for line, want := range map[string]control.Request{
-		`{"op":"status"}`:                                      {Op: control.OpStatus},
-		` {"op":"reboot"} ` + "\r\n":                           {Op: control.OpReboot},
-		`{"op":"logs","service":"a","lines":5,"follow":true}`:  {Op: control.OpLogs, Service: "a", Lines: 5, Follow: true},
-		`{"op":"logs","lines":1048576}`:                        {Op: control.OpLogs, Lines: maxLines},
-		`{"op":"start","service":"a"}`:                         {Op: control.OpStart, Service: "a"},
-		`{"op":"repair","repair":"format!"}`:                   {Op: control.OpRepair, Repair: "format!"},
-		`{"op":"role","role":"router","service":"","lines":0}`: {Op: control.OpRole, Role: "router"},
+		`{"op":"status"}`:                                             {Op: control.OpStatus},
+		` {"op":"reboot"} ` + "\r\n":                                  {Op: control.OpReboot},
+		`{"op":"logs","service":"a","lines":5,"follow":true}`:         {Op: control.OpLogs, Service: "a", Lines: 5, Follow: true},
+		`{"op":"logs","lines":1048576}`:                               {Op: control.OpLogs, Lines: maxLines},
+		`{"op":"start","service":"a"}`:                                {Op: control.OpStart, Service: "a"},
+		`{"op":"repair","repair":"format!"}`:                          {Op: control.OpRepair, Repair: "format!"},
+		`{"op":"role","role":"router","service":"","lines":0}`:        {Op: control.OpRole, Role: "router"},
+		`{"op":"reset"}`:                                              {Op: control.OpReset},
+		`{"op":"identity","identity":"copy"}`:                         {Op: control.OpIdentity, Identity: control.IdentityCopy},
+		`{"op":"clock","clock":{"offset":-5}}`:                        {Op: control.OpClock, Clock: &control.Clock{Offset: -5}},
+		`{"op":"clock","clock":{"offset":0,"step":true,"save":true}}`: {Op: control.OpClock, Clock: &control.Clock{Step: true, Save: true}},
+		`{"op":"hostname","hostname":"a"}`:                            {Op: control.OpHostname, Hostname: "a"},
 	} {
-		if got, err := ParseRequest([]byte(line)); err != nil || got != want {
+		if got, err := ParseRequest([]byte(line)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %v; want %+v", line, got, err, want)
 		}
 	}
@@ -35,6 +40,9 @@ func TestParseRequest(t *testing.T) {
 		`{"op":"logs","lines":1.5}`: "cannot unmarshal", `{"op":"logs","lines":99999999999999999999}`: "cannot unmarshal",
 		`{"op":"start"}`: "start of which service?", `{"op":"stop"}`: "stop of which", `{"op":"restart"}`: "restart of which",
 		`{"op":"repair"}`: "which step?", `{"op":"role"}`: "which role?",
+		`{"op":"reset","role":"router"}`: "fields", `{"op":"identity"}`: `identity "": want "same" or "copy"`, `{"op":"identity","identity":"both"}`: "want",
+		`{"op":"clock"}`: "by how much", `{"op":"clock","clock":null}`: "by how much", `{"op":"clock","clock":{"offset":0,"x":1}}`: `unknown field "x"`,
+		`{"op":"hostname"}`: "which hostname", `{"op":"status","clock":{"offset":0}}`: "fields",
 		`{"op":"status"}{"op":"reboot"}`:                             "more than one value",
 		`{"op":"status"}` + strings.Repeat(" ", 2000) + `{"op":"x"}`: "more than one value", // behind what the decoder reads at first
 		`{"op":"status"} x`:                                          "more than one value",

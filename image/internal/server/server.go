@@ -32,7 +32,7 @@ import (
 )
 
 const (
-	maxConns   = 32
+	maxConns   = 48
 	maxPerUser = 16
 	maxRequest = 4 << 10
 	readLimit  = 5 * time.Second
@@ -172,7 +172,7 @@ func (s *Server) answer(ctx context.Context, w *answer, who Caller, req control.
 	case control.OpLogs:
 		return s.logs(ctx, w, req)
 	}
-	s.Log.Info("control", "op", req.Op, "service", req.Service, "repair", string(req.Repair), "role", req.Role, "caller", who.Name, "pid", who.PID)
+	s.Log.Info("control", "op", req.Op, "service", req.Service, "repair", string(req.Repair), "role", req.Role, "identity", string(req.Identity), "caller", who.Name, "pid", who.PID)
 	if err := s.System.Do(ctx, req); err != nil {
 		s.Log.Warn("control", "op", req.Op, "service", req.Service, "error", err)
 		return err
@@ -247,10 +247,19 @@ func (s *Server) allowed(who Caller, op control.Op) error {
 	}
 	enough := []string{config.ControlOperate}
 	switch op {
-	case control.OpStatus, control.OpLogs:
-		enough = append(enough, config.ControlServices, config.ControlRead)
+	case control.OpRepair:
+	case control.OpHostname:
+		// It comes from the network's saved state or its DHCP server, and would
+		// be set anew by the next lease.
+		enough = []string{config.ControlClock}
+	case control.OpClock:
+		enough = append(enough, config.ControlManage, config.ControlClock)
+	case control.OpReboot, control.OpPowerOff, control.OpRole, control.OpReset, control.OpIdentity:
+		enough = append(enough, config.ControlManage)
 	case control.OpStart, control.OpStop, control.OpRestart:
-		enough = append(enough, config.ControlServices)
+		enough = append(enough, config.ControlManage, config.ControlServices)
+	case control.OpStatus, control.OpLogs:
+		enough = append(enough, config.ControlManage, config.ControlServices, config.ControlRead)
 	}
 	if who.UID == 0 || slices.Contains(enough, right) {
 		return nil
@@ -298,7 +307,7 @@ func ParseRequest(line []byte) (control.Request, error) {
 	}
 	var want control.Request
 	switch r.Op {
-	case control.OpStatus, control.OpReboot, control.OpPowerOff:
+	case control.OpStatus, control.OpReboot, control.OpPowerOff, control.OpReset:
 	case control.OpLogs:
 		want.Service, want.Lines, want.Follow = r.Service, r.Lines, r.Follow
 		if r.Lines < 0 || r.Lines > maxLines {
@@ -315,6 +324,18 @@ func ParseRequest(line []byte) (control.Request, error) {
 	case control.OpRole:
 		if want.Role = r.Role; r.Role == "" {
 			return control.Request{}, fmt.Errorf("request: which role?")
+		}
+	case control.OpIdentity:
+		if want.Identity = r.Identity; r.Identity != control.IdentitySame && r.Identity != control.IdentityCopy {
+			return control.Request{}, fmt.Errorf("request: identity %.40q: want %q or %q", r.Identity, control.IdentitySame, control.IdentityCopy)
+		}
+	case control.OpClock:
+		if want.Clock = r.Clock; r.Clock == nil {
+			return control.Request{}, fmt.Errorf("request: clock by how much?")
+		}
+	case control.OpHostname:
+		if want.Hostname = r.Hostname; r.Hostname == "" {
+			return control.Request{}, fmt.Errorf("request: which hostname?")
 		}
 	default:
 		return control.Request{}, fmt.Errorf("request: unknown operation %.40q", r.Op)

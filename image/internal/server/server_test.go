@@ -34,6 +34,8 @@ const (
 	reader   = 54103
 	servant  = 54105
 	none     = 54104
+	manager  = 54106
+	clock    = 54107
 	stranger = 54999
 	patience = 30 * time.Second
 )
@@ -42,6 +44,8 @@ var services = []config.Service{
 	{Name: "operator", User: config.User{ID: operator}, Control: config.ControlOperate},
 	{Name: "reader", User: config.User{ID: reader}, Control: config.ControlRead},
 	{Name: "services", User: config.User{ID: servant}, Control: config.ControlServices},
+	{Name: "manager", User: config.User{ID: manager}, Control: config.ControlManage},
+	{Name: "clock", User: config.User{ID: clock}, Control: config.ControlClock},
 	{Name: "none", User: config.User{ID: none}},
 }
 
@@ -194,10 +198,14 @@ func TestRights(t *testing.T) {
 		"status": `{"op":"status"}`, "logs": `{"op":"logs"}`, "start": `{"op":"start","service":"x"}`, "stop": `{"op":"stop","service":"x"}`,
 		"restart": `{"op":"restart","service":"x"}`, "reboot": `{"op":"reboot"}`, "poweroff": `{"op":"poweroff"}`,
 		"repair": `{"op":"repair","repair":"format!"}`, "role": `{"op":"role","role":"router"}`,
+		"reset": `{"op":"reset"}`, "identity": `{"op":"identity","identity":"same"}`, "clock": `{"op":"clock","clock":{"offset":5}}`,
+		"hostname": `{"op":"hostname","hostname":"a.example"}`,
 	}
 	for uid, may := range map[int]func(op string) bool{
 		0:        func(string) bool { return true },
-		operator: func(string) bool { return true },
+		operator: func(op string) bool { return op != "hostname" },
+		manager:  func(op string) bool { return op != "hostname" && op != "repair" },
+		clock:    func(op string) bool { return op == "hostname" || op == "clock" },
 		reader:   func(op string) bool { return op == "status" || op == "logs" },
 		servant: func(op string) bool {
 			return slices.Contains([]string{"status", "logs", "start", "stop", "restart"}, op)
@@ -481,8 +489,8 @@ func TestTooMany(t *testing.T) {
 	if got := ask(t, dial(t, path, reader), `{"op":"status"}`+"\n"); len(got) != 1 || got[0].Status == nil {
 		t.Errorf("the other console is locked out: %+v", got)
 	}
-	for range maxConns - maxPerUser {
-		follow(reader)
+	for i := range maxConns - maxPerUser {
+		follow([]int{reader, servant}[i/maxPerUser])
 	}
 	wait(maxConns)
 	refused(t, ask(t, dial(t, path, 0), `{"op":"status"}`+"\n"), control.CodeState, "too many connections")

@@ -84,6 +84,22 @@ var verbs = map[string]func(string) error{
 		from, to, _ := strings.Cut(p, ",")
 		return os.Rename(from, to)
 	},
+	// lock takes a file's lock as two processes that share it do.
+	"lock": func(p string) error {
+		f, err := os.OpenFile(p, os.O_RDWR|os.O_CREATE, 0o660)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	},
+	"ping": func(string) error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP)
+		if err != nil {
+			return err
+		}
+		return unix.Close(fd)
+	},
 	"exec": func(p string) error {
 		// The copy is an own program in a folder that it may write.
 		if from, to, ok := strings.Cut(p, ","); ok {
@@ -199,17 +215,18 @@ var verbs = map[string]func(string) error{
 		_, err := syscall.ForkExec("/proc/self/exe", []string{"probe", "say:orphan"}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2}})
 		return err
 	},
-	"serve": func(detail string) error {
-		line, err := liveness.Open()
+	"serve": serve,
+	// listen serves with a socket that its group may use.
+	"listen": func(p string) error {
+		l, err := net.Listen("unix", p)
 		if err != nil {
 			return err
 		}
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		defer stop()
-		if err := line.Ready(detail); err != nil {
+		defer l.Close()
+		if err := os.Chmod(p, 0o660); err != nil {
 			return err
 		}
-		return line.Run(ctx, func() (string, error) { return detail, nil })
+		return serve(p)
 	},
 	// packet sends what is no message.
 	"packet": func(text string) error {
@@ -226,6 +243,20 @@ var verbs = map[string]func(string) error{
 		}
 		return unix.Pause()
 	},
+}
+
+// serve says that it is ready and answers until SIGTERM.
+func serve(detail string) error {
+	line, err := liveness.Open()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := line.Ready(detail); err != nil {
+		return err
+	}
+	return line.Run(ctx, func() (string, error) { return detail, nil })
 }
 
 // Report is what the process is, as the kernel and its own runtime see it.
