@@ -1,6 +1,10 @@
 package lineedit
 
-import "unicode/utf8"
+import (
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
 
 // key is a decoded key: a printable rune, a control character, or one of the
 // constants below.
@@ -16,6 +20,14 @@ const (
 	keyEnd
 	keyDelete
 	keyInvalid // bytes that are not UTF-8
+	keyReport  // the terminal told its size: see decoder.columns
+)
+
+// Sizes that a terminal is believed to have, in columns and lines: what noise
+// makes up is mostly not within.
+const (
+	minColumns, maxColumns = 40, 400
+	minLines, maxLines     = 10, 200
 )
 
 // maxSequence is the longest escape sequence in bytes that is waited for: line
@@ -39,6 +51,8 @@ type decoder struct {
 	state decodeState
 	buf   [maxSequence]byte
 	n     int
+	// columns and lines are the size that the last keyReport told.
+	columns, lines int
 }
 
 func (d *decoder) feed(b byte) key {
@@ -93,6 +107,9 @@ func (d *decoder) feed(b byte) key {
 		d.state = linux
 	case b >= 0x40 && b <= 0x7e:
 		d.state = ground
+		if (b == 'R' || b == 't') && d.report(b, string(d.buf[:d.n])) {
+			return keyReport
+		}
 		return final(b, d.buf[:d.n])
 	case b >= 0x7f || d.n == maxSequence:
 		d.state = ground
@@ -101,6 +118,26 @@ func (d *decoder) feed(b byte) key {
 		d.n++
 	}
 	return keyNone
+}
+
+// report reads the answer to AskSize: CSI lines ; columns R is where the cursor
+// is after it was sent to the far corner (ECMA-48 8.3.14), CSI 8 ; lines ;
+// columns t the size of the text area (xterm).
+func (d *decoder) report(final byte, params string) bool {
+	if final == 't' {
+		var ok bool
+		if params, ok = strings.CutPrefix(params, "8;"); !ok {
+			return false
+		}
+	}
+	l, c, ok := strings.Cut(params, ";")
+	lines, err := strconv.Atoi(l)
+	columns, err2 := strconv.Atoi(c)
+	if !ok || err != nil || err2 != nil || lines < minLines || lines > maxLines || columns < minColumns || columns > maxColumns {
+		return false
+	}
+	d.lines, d.columns = lines, columns
+	return true
 }
 
 func (d *decoder) rune() key {

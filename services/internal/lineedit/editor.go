@@ -34,6 +34,11 @@ const (
 // MaxLine is the longest line in characters.
 const MaxLine = 512
 
+// AskSize has a terminal tell its size: it sends the cursor to the far corner,
+// asks where it is, and sends it back. A terminal that does not know this prints
+// nothing. The answer is found among what is typed; see Editor.Size.
+const AskSize = "\x1b7\x1b[999;999H\x1b[6n\x1b8"
+
 // maxHistory is how many lines are remembered.
 const maxHistory = 50
 
@@ -49,6 +54,7 @@ type Editor struct {
 	pos     int // cursor in line
 	off     int // first character shown
 	width   int // columns
+	usual   int // width until the terminal tells another
 	hidden  bool
 	over    bool
 	afterCR bool
@@ -60,20 +66,30 @@ type Editor struct {
 
 // New returns an editor for a terminal of width columns (at least 20).
 func New(w io.Writer, width int) *Editor {
-	return &Editor{w: w, width: max(width, 20)}
+	width = max(width, 20)
+	return &Editor{w: w, width: width, usual: width}
 }
+
+// Size returns what the terminal told of its size since the last Reset; 0, 0
+// is nothing.
+func (e *Editor) Size() (columns, lines int) { return e.dec.columns, e.dec.lines }
 
 // Start begins a new line and shows the prompt. Hidden input is not shown and
 // not remembered, and has no history or completion.
 func (e *Editor) Start(prompt string, hidden bool) {
 	e.prompt = []rune(prompt)
-	if room := e.width / 2; len(e.prompt) > room {
-		e.prompt = e.prompt[len(e.prompt)-room:]
-	}
+	e.cutPrompt()
 	e.hidden = hidden
 	e.recall = len(e.history)
 	e.clear()
 	e.Redraw()
+}
+
+// cutPrompt leaves half of the width for the line.
+func (e *Editor) cutPrompt() {
+	if room := e.width / 2; len(e.prompt) > room {
+		e.prompt = e.prompt[len(e.prompt)-room:]
+	}
 }
 
 func (e *Editor) clear() {
@@ -84,9 +100,11 @@ func (e *Editor) clear() {
 // Empty reports whether nothing has been typed.
 func (e *Editor) Empty() bool { return len(e.line) == 0 && !e.over }
 
-// Reset forgets what was typed, and the history.
+// Reset forgets what was typed, the history, and what the terminal told of its
+// size: another one may be at the line.
 func (e *Editor) Reset() {
 	e.clear()
+	e.dec.columns, e.dec.lines, e.width = 0, 0, e.usual
 	e.history = nil
 	e.recall = 0
 }
@@ -138,15 +156,33 @@ func (e *Editor) Redraw() {
 // that the terminal never wraps.
 func (e *Editor) room() int { return e.width - len(e.prompt) - 1 }
 
-// Feed takes one byte from the terminal.
-func (e *Editor) Feed(b byte) Event {
-	// CR LF and CR NUL (telnet) are one Enter.
+// decode returns the key that b completes. CR LF and CR NUL (telnet) are one
+// Enter.
+func (e *Editor) decode(b byte) key {
 	wasCR := e.afterCR
 	e.afterCR = b == '\r'
 	if wasCR && (b == '\n' || b == 0) {
-		return None
+		return keyNone
 	}
-	switch k := e.dec.feed(b); k {
+	k := e.dec.feed(b)
+	if k == keyReport {
+		e.width = e.dec.columns
+		e.cutPrompt()
+	}
+	return k
+}
+
+// Key takes one byte and returns the character or control character that it
+// completes, for questions that are answered with one key. Keys that are
+// neither are none.
+func (e *Editor) Key(b byte) (r rune, ok bool) {
+	k := e.decode(b)
+	return rune(k), k > 0
+}
+
+// Feed takes one byte from the terminal.
+func (e *Editor) Feed(b byte) Event {
+	switch k := e.decode(b); k {
 	case '\r', '\n':
 		io.WriteString(e.w, "\n")
 		if e.over {
@@ -184,7 +220,7 @@ func (e *Editor) Feed(b byte) Event {
 		e.move(e.pos - 1)
 	case 'F' - '@', keyRight:
 		e.move(e.pos + 1)
-	case 'L' - '@':
+	case 'L' - '@', keyReport:
 		e.Redraw()
 	case 'P' - '@', keyUp:
 		e.recallLine(e.recall - 1)

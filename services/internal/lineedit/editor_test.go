@@ -260,7 +260,7 @@ func TestHideAndRedraw(t *testing.T) {
 // nothing wraps, and Enter works.
 func FuzzFeed(f *testing.F) {
 	for _, s := range []string{"help\r", "\x1b[A\x1b[B", "\x1b[[A", "\x1bOA", "пароль\x7f\x7f", "\x00\xff\xfe\x1b[99999999999999999999",
-		strings.Repeat("long ", 30) + "\x01\x06\x17\x0b", "a\tb\t", "\x1b\x1b[D", "\u0301\u200b中"} {
+		strings.Repeat("long ", 30) + "\x01\x06\x17\x0b", "a\tb\t", "a\x1b[24;80Rb\x1b[8;50;132t", "\x1b\x1b[D", "\u0301\u200b中"} {
 		f.Add([]byte(s), false)
 		f.Add([]byte(s), true)
 	}
@@ -270,7 +270,9 @@ func FuzzFeed(f *testing.F) {
 		e.Complete = func(string) []string { return []string{"start", "status"} }
 		e.Start("> ", hidden)
 		for _, b := range in {
-			switch e.Feed(b) {
+			event := e.Feed(b)
+			s.width = max(s.width, e.width) // as if it were the terminal that told it
+			switch event {
 			case Enter:
 				if l := e.Line(); !utf8.ValidString(l) || strings.ContainsFunc(l, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 					t.Fatalf("line %q", l)
@@ -301,4 +303,55 @@ func FuzzFeed(f *testing.F) {
 			t.Fatalf("Enter gave %v", ev)
 		}
 	})
+}
+
+// What a terminal says of its size is not typed, and holds until Reset; what
+// cannot be one does not count.
+func TestSize(t *testing.T) {
+	s := &screen{width: 200}
+	e := New(s, 80)
+	for _, test := range []struct {
+		report         string
+		columns, lines int
+	}{
+		{"\x1b[1;5R", 0, 0}, // F3 with Control
+		{"\x1b[9999;9999R", 0, 0},
+		{"\x1b[;R", 0, 0},
+		{"\x1b[24;80;1R", 0, 0},
+		{"\x1b[3;24;80t", 0, 0},
+		{"\x1b[50;132R", 132, 50},
+		{"\x1b[8;24;100t", 100, 24},
+		{"\x1b[24R", 100, 24},
+	} {
+		e.Start("> ", false)
+		feed(e, "ab"+test.report+"c\r")
+		if got := e.Line(); got != "abc" {
+			t.Errorf("%q: line %q", test.report, got)
+		}
+		if c, l := e.Size(); c != test.columns || l != test.lines {
+			t.Errorf("%q: %d×%d, want %d×%d", test.report, c, l, test.columns, test.lines)
+		}
+	}
+	e.Start("> ", false)
+	feed(e, strings.Repeat("x", 99))
+	if len(s.cells) != 99 { // the last column stays free
+		t.Errorf("%d columns are used of 100", len(s.cells))
+	}
+	e.Reset()
+	if c, l := e.Size(); c != 0 || l != 0 || e.width != 80 {
+		t.Errorf("after Reset: %d×%d, width %d", c, l, e.width)
+	}
+}
+
+func TestKey(t *testing.T) {
+	e := New(&screen{width: 80}, 80)
+	var got []rune
+	for _, b := range []byte("q\r\n \x1b[A\x1b[24;80R\x03д\xffz\x00") {
+		if r, ok := e.Key(b); ok {
+			got = append(got, r)
+		}
+	}
+	if want := "q\r \x03дz"; string(got) != want {
+		t.Errorf("%q, want %q", string(got), want)
+	}
 }
