@@ -28,6 +28,7 @@ var ErrAway = errors.New("the network service does not answer")
 // Error is a refusal in the service's own words, for people.
 type Error struct {
 	Op      Op
+	Code    Code
 	Message string
 }
 
@@ -52,7 +53,7 @@ func (c *Client) Do(ctx context.Context, req Request) (*Status, error) {
 	case len(r.Faults) > 0:
 		return nil, r.Faults
 	case r.Error != "":
-		return nil, &Error{req.Op, r.Error}
+		return nil, &Error{req.Op, r.Code, r.Error}
 	case r.Status == nil:
 		return nil, fmt.Errorf("network: %s: the answer was empty", req.Op)
 	}

@@ -71,7 +71,7 @@ func TestDoErrors(t *testing.T) {
 		t.Errorf("faults %+v, want %+v", got, want)
 	}
 	var refusal *Error
-	if err := ask(`{"error":"no room"}` + "\n"); !errors.As(err, &refusal) || refusal.Message != "no room" || refusal.Op != OpStatus {
+	if err := ask(`{"error":"no room","code":"read-only"}` + "\n"); !errors.As(err, &refusal) || refusal.Message != "no room" || refusal.Code != CodeReadOnly || refusal.Op != OpStatus {
 		t.Errorf("%v", err)
 	}
 	for _, answer := range []string{"", `{"status":{}}`} { // the service ended; half a line

@@ -46,9 +46,22 @@ type Request struct {
 // Response is the answer.
 type Response struct {
 	Error  string     `json:"error,omitempty"`
+	Code   Code       `json:"code,omitempty"` // of Error
 	Faults fault.List `json:"faults,omitempty"`
 	Status *Status    `json:"status,omitempty"` // after what was asked
 }
+
+// Code classes an error for programs.
+type Code string
+
+// The codes.
+const (
+	CodeInvalid  Code = "invalid"     // the request itself, or values (Faults)
+	CodeReadOnly Code = "read-only"   // it could not be saved, so it was not done
+	CodeState    Code = "wrong-state" // no such change is pending
+	CodeFailed   Code = "failed"      // it could not be applied, and was undone
+	CodeBusy     Code = "busy"        // too many ask at once
+)
 
 // Status is the network as the service sees it.
 type Status struct {
