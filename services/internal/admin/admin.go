@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
@@ -22,6 +23,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/netconfig"
 	"github.com/parley-meet/parley/services/internal/nic"
+	"github.com/parley-meet/parley/services/internal/statefile"
 )
 
 // Errors that callers tell apart.
@@ -75,7 +77,22 @@ type Config struct {
 
 // Admin does it. Make it with New.
 type Admin struct {
-	cfg Config
+	cfg       Config
+	folder    *statefile.Folder
+	accounts  *statefile.File[account.Book]
+	tokens    *statefile.File[account.TokenBook]
+	connector *statefile.File[connectorState]
+	notices   *statefile.File[noticeBook]
+	audit     auditLog
+	later     sync.WaitGroup // what is written lazily
+
+	mu sync.Mutex
+	// used are second factors as logins left them: while nothing can be saved a
+	// code must not be good twice either.
+	used map[string]account.Factor
+	// hours are when tokens were used, by id, until it is saved.
+	hours  map[string]time.Time
+	saving bool // hours
 }
 
 // Connector is what the meeting connector needs to know: the page Configure.
@@ -246,6 +263,10 @@ type Administrator interface {
 	// phone is lost, each good once.
 	ConfirmTOTP(ctx context.Context, who Actor, code string) ([]string, error)
 	RemoveTOTP(ctx context.Context, who Actor, name string) error
+	// RecoverPassword sets admin's password without the current one, and removes
+	// his second factor. Only a terminal may, for whoever holds the hypervisor's
+	// console; the next who logs in is told.
+	RecoverPassword(ctx context.Context, who Actor, next string) error
 	Tokens(ctx context.Context) ([]account.Token, error)
 	// AddToken returns the token's secret, which is not kept.
 	AddToken(ctx context.Context, who Actor, in TokenInput) (account.Token, string, error)

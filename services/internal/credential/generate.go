@@ -69,6 +69,10 @@ func compact(s string) string {
 	}, s)
 }
 
+// SameGenerated reports whether both are one generated password, however it was
+// typed.
+func SameGenerated(a, b string) bool { return compact(a) == compact(b) }
+
 // Bounds of a password that is set.
 const (
 	MinLength = 12  // characters

@@ -186,3 +186,12 @@ func (h *Hasher) Verify(ctx context.Context, c Credential, password string) (boo
 	})
 	return same, err
 }
+
+// Decoy returns a credential that no password fits and whose check costs as much
+// as that of a new hash: for names that nobody has.
+func Decoy() Credential {
+	h := Hash{memory: memoryKiB, passes: passes, lanes: lanes, salt: make([]byte, saltSize), sum: make([]byte, sumSize)}
+	rand.Read(h.salt)
+	rand.Read(h.sum)
+	return Credential{Hash: h}
+}

@@ -34,31 +34,33 @@ type file struct {
 	Set     time.Time `json:"set"`
 }
 
-// parseFile reads an admin.json.
-func parseFile(b []byte) (Hash, error) {
+// parseFile reads an admin.json: the hash, and when it was set.
+func parseFile(b []byte) (Hash, time.Time, error) {
+	none := time.Time{}
 	if len(b) > maxFile {
-		return Hash{}, fmt.Errorf("%d bytes, want at most %d", len(b), maxFile)
+		return Hash{}, none, fmt.Errorf("%d bytes, want at most %d", len(b), maxFile)
 	}
 	// The version first: another version may have other fields.
 	var v struct {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(b, &v); err != nil {
-		return Hash{}, err
+		return Hash{}, none, err
 	}
 	if v.Version != fileVersion {
-		return Hash{}, fmt.Errorf("version %d, want %d: another version of Parley wrote it", v.Version, fileVersion)
+		return Hash{}, none, fmt.Errorf("version %d, want %d: another version of Parley wrote it", v.Version, fileVersion)
 	}
 	var f file
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
-		return Hash{}, err
+		return Hash{}, none, err
 	}
 	if f.User != User {
-		return Hash{}, fmt.Errorf("user %.32q, want %q", f.User, User)
+		return Hash{}, none, fmt.Errorf("user %.32q, want %q", f.User, User)
 	}
-	return ParseHash(f.Hash)
+	h, err := ParseHash(f.Hash)
+	return h, f.Set, err
 }
 
 func encodeFile(h Hash, now time.Time) []byte {
@@ -73,6 +75,7 @@ func encodeFile(h Hash, now time.Time) []byte {
 type Credential struct {
 	Hash      Hash
 	Generated bool // not yet set by an administrator
+	Set       time.Time
 }
 
 // Same reports whether both are the same credential: a login made with one is
@@ -108,6 +111,7 @@ type Store struct {
 type cached struct {
 	info os.FileInfo
 	hash Hash
+	set  time.Time
 	err  error
 }
 
@@ -120,10 +124,10 @@ func NewStore() *Store {
 // that has not changed is not read again.
 func (s *Store) Current() (Credential, error) {
 	path := filepath.Join(s.Dir, hashName)
-	h, err := s.read(path)
+	h, set, err := s.read(path)
 	switch {
 	case err == nil:
-		return Credential{Hash: h}, nil
+		return Credential{Hash: h, Set: set}, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return s.Generated()
 	}
@@ -134,40 +138,40 @@ func (s *Store) Current() (Credential, error) {
 // counts only while none is set; the terminals also take it when the one that
 // was set is damaged.
 func (s *Store) Generated() (Credential, error) {
-	h, err := s.read(filepath.Join(s.RunDir, hashName))
+	h, set, err := s.read(filepath.Join(s.RunDir, hashName))
 	if err != nil {
 		return Credential{}, ErrNone
 	}
-	return Credential{Hash: h, Generated: true}, nil
+	return Credential{Hash: h, Generated: true, Set: set}, nil
 }
 
 // read does not trust the folder: each console may write there, and must not
 // have the other one follow a link into what is its own, or wait for ever.
-func (s *Store) read(path string) (Hash, error) {
+func (s *Store) read(path string) (Hash, time.Time, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
-		return Hash{}, err
+		return Hash{}, time.Time{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c, ok := s.cache[path]; ok && os.SameFile(c.info, info) && c.info.ModTime().Equal(info.ModTime()) && c.info.Size() == info.Size() {
-		return c.hash, c.err
+		return c.hash, c.set, c.err
 	}
 	f, err := durable.Open(path)
 	if err != nil {
-		return Hash{}, err
+		return Hash{}, time.Time{}, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return Hash{}, err
+		return Hash{}, time.Time{}, err
 	}
-	h, err := parseFile(b)
+	h, set, err := parseFile(b)
 	if s.cache == nil {
 		s.cache = map[string]cached{}
 	}
-	s.cache[path] = cached{info, h, err}
-	return h, err
+	s.cache[path] = cached{info, h, set, err}
+	return h, set, err
 }
 
 // Set keeps the hash of a password that an administrator chose; it is in force
@@ -176,7 +180,7 @@ func (s *Store) read(path string) (Hash, error) {
 // over the network too.
 func (s *Store) Set(h Hash, now time.Time) error {
 	path := filepath.Join(s.Dir, hashName)
-	if _, err := s.read(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := s.read(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		if err := keepDamaged(path); err != nil {
 			return err
 		}

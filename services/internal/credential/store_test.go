@@ -220,11 +220,11 @@ func FuzzParseFile(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := parseFile(b)
+		h, _, err := parseFile(b)
 		if err != nil {
 			return
 		}
-		again, err := parseFile(encodeFile(h, noon))
+		again, _, err := parseFile(encodeFile(h, noon))
 		if err != nil || again.String() != h.String() {
 			t.Errorf("%v, %v, want %v", again, err, h)
 		}
