@@ -68,6 +68,7 @@ func (a *Admin) own(ctx context.Context, who Actor, what string, do func() (deta
 // explain gives an error the kind that callers tell apart.
 func (a *Admin) explain(ctx context.Context, err error) error {
 	var refusal *control.Error
+	var network *netclient.Error
 	var broken net.Error
 	switch {
 	case err == nil, errors.Is(err, ErrDenied), errors.Is(err, ErrUnknown), errors.Is(err, ErrAway),
@@ -80,6 +81,10 @@ func (a *Admin) explain(ctx context.Context, err error) error {
 			return fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
 		return err
+	case errors.As(err, &network) && network.Code == netclient.CodeReadOnly:
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case errors.As(err, &network) && network.Code == netclient.CodeState:
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	case errors.Is(err, netclient.ErrAway), errors.As(err, &broken), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: %w", ErrAway, err)
 	}
