@@ -322,6 +322,11 @@ func (m *machine) Status() *control.Status {
 		Perm:     m.perm.Status(),
 		Services: m.supervisor.Status(),
 	}
+	for i, s := range st.Services {
+		if s.PID != 0 { // 0 bytes when it has just ended
+			st.Services[i].Memory, _ = kernel.Resident("/proc", s.PID)
+		}
+	}
 	st.Hostname, _ = os.Hostname() // "" when the kernel does not say
 	if r := m.nextRole.Load(); r != nil && *r != m.role {
 		st.NextRole = *r
