@@ -177,9 +177,7 @@ func (n *Network) Do(ctx context.Context, req netclient.Request) (*netclient.Sta
 		if err != nil {
 			return nil, err
 		}
-		kept := st.Config.Proxy.PasswordSet && c.Proxy.Password == nil
 		c = c.Public()
-		c.Proxy.PasswordSet = c.Proxy.PasswordSet || kept
 		if req.Hold {
 			n.serial++
 			now := time.Now()
