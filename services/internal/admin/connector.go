@@ -77,6 +77,15 @@ func (a *Admin) connectorNow() (connectorState, error) {
 	return c, err
 }
 
+// publicName returns the host name that people use, or "".
+func (a *Admin) publicName() string {
+	c, err := a.connectorNow()
+	if err != nil {
+		return ""
+	}
+	return c.PublicName
+}
+
 // Connector returns what the connector would need to know.
 func (a *Admin) Connector(ctx context.Context) (Connector, error) {
 	s, err := a.connectorNow()
