@@ -39,20 +39,6 @@ func ParseVersion(b []byte) (Version, error) {
 	return v, nil
 }
 
-// RaiseClock sets the clock to floor when it is before it: a machine cannot run
-// before its image was made, and certificates are checked against the clock. It
-// reports whether it did.
-func RaiseClock(floor time.Time) (bool, error) {
-	if !time.Now().Before(floor) {
-		return false, nil
-	}
-	tv := unix.NsecToTimeval(floor.UnixNano())
-	if err := unix.Settimeofday(&tv); err != nil {
-		return false, fmt.Errorf("settimeofday(%v): %w", floor, err)
-	}
-	return true, nil
-}
-
 // Uptime returns the time since the kernel started, that in suspension included.
 func Uptime() time.Duration {
 	var ts unix.Timespec
