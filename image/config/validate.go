@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/ed25519"
 	"encoding/base64"
+	"fmt"
 	"io/fs"
 	"path"
 	"regexp"
@@ -72,20 +73,27 @@ func validate(cfg *Config, at map[string]int) *problem {
 
 // hostname checks a name by RFC 1123, 2.1.
 func (c *checker) hostname(path, s string) {
+	if err := CheckHostname(s); err != nil {
+		c.fail(path, "%v", err)
+	}
+}
+
+// CheckHostname checks a host name (RFC 1123, 2.1): one label or several, that
+// fit into what Linux keeps.
+func CheckHostname(s string) error {
 	if len(s) == 0 || len(s) > maxHostname {
-		c.fail(path, "%s: want 1 to %d characters, has %d", quote(s), maxHostname, len(s))
-		return
+		return fmt.Errorf("%s: want 1 to %d characters, has %d", quote(s), maxHostname, len(s))
 	}
 	labels := strings.Split(s, ".")
 	for _, l := range labels {
 		if !label.MatchString(l) {
-			c.fail(path, "%s: want letters, digits and hyphens inside each label (RFC 1123)", quote(s))
-			return
+			return fmt.Errorf("%s: want letters, digits and hyphens inside each label (RFC 1123)", quote(s))
 		}
 	}
 	if digits.MatchString(labels[len(labels)-1]) {
-		c.fail(path, "%s: ends in a number like an address, want a name", quote(s))
+		return fmt.Errorf("%s: ends in a number like an address, want a name", quote(s))
 	}
+	return nil
 }
 
 func (c *checker) kernel(k *Kernel) {

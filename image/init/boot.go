@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gokrazy/gokrazy"
@@ -15,11 +18,13 @@ import (
 
 	"github.com/parley-meet/parley/image/config"
 	"github.com/parley-meet/parley/image/internal/appliance"
+	"github.com/parley-meet/parley/image/internal/identity"
 	"github.com/parley-meet/parley/image/internal/kernel"
 	"github.com/parley-meet/parley/image/internal/lastboot"
 	"github.com/parley-meet/parley/image/internal/perm"
 	"github.com/parley-meet/parley/image/internal/power"
 	"github.com/parley-meet/parley/image/internal/ring"
+	"github.com/parley-meet/parley/image/internal/timekeep"
 	"github.com/parley-meet/parley/image/internal/watchdog"
 	"github.com/parley-meet/parley/image/layout"
 )
@@ -43,12 +48,16 @@ type machine struct {
 	role     string
 	bootID   string
 	lastBoot string
+	clock    *timekeep.Keeper
+	identity *identity.Keeper
+	noteMu   sync.Mutex
+	notes    map[string]string // what is wrong on a /perm that is mounted, by subject
 
 	running // set by run
 }
 
 func newMachine(started time.Time) *machine {
-	m := &machine{started: started, ring: ring.New(laneBudget), console: &kernel.Console{}}
+	m := &machine{started: started, ring: ring.New(laneBudget), console: &kernel.Console{}, notes: make(map[string]string)}
 	// The ring carries each line's time.
 	m.log = slog.New(slog.NewTextHandler(m.ring.Writer("init"), &slog.HandlerOptions{
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
@@ -58,6 +67,7 @@ func newMachine(started time.Time) *machine {
 			return a
 		},
 	}))
+	m.clock = &timekeep.Keeper{Clocks: kernel.Clocks{}, Path: layout.ClockPath, Log: m.log}
 	// What gokrazy and the standard library log goes there too.
 	slog.SetDefault(m.log)
 	return m
@@ -147,10 +157,8 @@ func (m *machine) identify() {
 	} else if m.version, err = kernel.ParseVersion(b); err != nil {
 		m.log.Error("version", "path", layout.VersionPath, "error", err)
 	}
-	if raised, err := kernel.RaiseClock(m.version.CommitTime); err != nil {
+	if err := m.clock.Start(m.version.CommitTime); err != nil {
 		m.log.Error("clock", "error", err)
-	} else if raised {
-		m.log.Warn("the clock was before the image's time and was set to it", "time", m.version.CommitTime)
 	}
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -193,7 +201,12 @@ func (m *machine) mountPerm() {
 	}
 	m.perm = perm.New(v, m.log)
 	m.perm.Up()
+	m.resetIfAsked()
 	m.makePermDirs()
+	if err := m.clock.Restore(); err != nil {
+		m.log.Error("clock", "error", err)
+	}
+	m.knowMachine()
 	line, report, err := lastboot.Read(layout.PermLogDir, m.bootID)
 	if err != nil {
 		m.log.Error("last boot", "error", err)
@@ -209,10 +222,25 @@ func (m *machine) mountPerm() {
 	switch {
 	case err != nil:
 		m.log.Error("role", "error", err, "using", m.role)
-		m.perm.Note(fmt.Sprintf("%v; the role is %q as the image says until it is set anew", err, m.role))
+		m.note("role", fmt.Sprintf("%v; the role is %q as the image says until it is set anew", err, m.role))
 	case st != nil:
 		m.role = st.Role
 	}
+}
+
+// note says in the status of /perm what is wrong about a subject; "" takes that
+// back.
+func (m *machine) note(subject, text string) {
+	m.noteMu.Lock()
+	defer m.noteMu.Unlock()
+	if m.notes[subject] = text; text == "" {
+		delete(m.notes, subject)
+	}
+	var all []string
+	for _, s := range slices.Sorted(maps.Keys(m.notes)) {
+		all = append(all, m.notes[s])
+	}
+	m.perm.Note(strings.Join(all, "; "))
 }
 
 func findDisk() (string, error) {

@@ -46,6 +46,7 @@ func newTestMachine(f *perm.Fake) *machine {
 	m.perm.Up()
 	m.ended = make(chan struct{})
 	m.supervisor = supervisor.New(supervisor.Options{Log: m.log})
+	m.knowMachineAs("") // as one without a UUID
 	return m
 }
 

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -26,6 +28,7 @@ import (
 	"github.com/parley-meet/parley/image/internal/ring"
 	"github.com/parley-meet/parley/image/internal/server"
 	"github.com/parley-meet/parley/image/internal/supervisor"
+	"github.com/parley-meet/parley/image/internal/timekeep"
 	"github.com/parley-meet/parley/image/internal/watchdog"
 	"github.com/parley-meet/parley/image/layout"
 )
@@ -38,6 +41,9 @@ type running struct {
 	nextRole   atomic.Pointer[string] // that was set since the boot; nil: none
 	ending     sync.Once
 	ended      chan struct{} // closed when the end has begun
+
+	answerMu  sync.Mutex // held while the question about the machine is answered
+	clockOnce sync.Once  // the first time that servers confirmed is saved at once
 
 	holdMu  sync.Mutex // held while /perm is taken into use or repaired
 	storeMu sync.Mutex
@@ -78,6 +84,7 @@ func (m *machine) run() {
 		Watchdog: m.watchdog != nil,
 		Jitter:   rand.Float64,
 		Guard:    m.guard,
+		Held:     m.held,
 	})
 	if m.watchdog != nil {
 		m.feeder = &watchdog.Feeder{Device: m.watchdog, Starving: m.supervisor.Starving, Log: m.log}
@@ -108,6 +115,7 @@ func (m *machine) run() {
 	kernel.SetSysctls("/proc/sys", kernel.LastSysctls, m.log)
 	m.holdPerm()
 	m.spawn(m.keepLog)
+	m.spawn(m.keepTime)
 	m.spawn(func() {
 		err := kernel.ReadLog("/dev/kmsg", func(text string) { m.ring.Add(time.Now(), "kernel", text) })
 		m.log.Error("kernel log", "error", err)
@@ -127,7 +135,7 @@ func (m *machine) serve(ctx context.Context) {
 		m.log.Error("control socket", "error", err)
 		return
 	}
-	srv := &server.Server{System: m, Ring: m.ring, Services: m.config.Services, Log: m.log, Guard: m.guard}
+	srv := &server.Server{System: m, Ring: m.ring, Services: m.config.Services, Log: m.log, Guard: m.guard, Synced: m.synced}
 	m.spawn(func() { _ = srv.Serve(ctx, l) }) // it ends with ctx, which does not
 }
 
@@ -150,8 +158,10 @@ func (m *machine) handleSignals() {
 // announce prints how long the boot took and what is wrong.
 func (m *machine) announce(n int) {
 	var notReady int
+	held := m.supervisor.Held()
+	n -= len(held)
 	for _, s := range m.supervisor.Status() {
-		if s.ReadyIn == 0 {
+		if s.ReadyIn == 0 && !slices.Contains(held, s.Name) {
 			notReady++
 		}
 	}
@@ -171,6 +181,11 @@ func (m *machine) announce(n int) {
 func (m *machine) shout() {
 	if m.lastBoot != "" {
 		m.console.Print("parley: " + m.lastBoot)
+	}
+	if c := m.identity.Machine(); c.Changed {
+		m.console.Print("", "*** THIS MACHINE MAY BE A COPY ***",
+			"*** It is "+c.Now+", the appliance was used on "+c.Was+".",
+			"*** "+strings.Join(m.supervisor.Held(), ", ")+" wait until an administrator says which it is.", "")
 	}
 	if st := m.perm.Status(); st.Message != "" {
 		m.console.Print("", "*** DEGRADED: /perm is "+string(st.State)+" ***", "*** "+st.Message, "")
@@ -287,6 +302,28 @@ func (m *machine) releasePerm() {
 	m.storeMu.Unlock()
 }
 
+// synced takes the network service's word that it follows time servers.
+func (m *machine) synced() {
+	m.clock.Synced()
+	m.clockOnce.Do(m.saveTime)
+}
+
+// keepTime saves the time.
+func (m *machine) keepTime() {
+	for range time.Tick(timekeep.SaveEvery) {
+		m.saveTime()
+	}
+}
+
+func (m *machine) saveTime() {
+	if !m.perm.Writable() {
+		return
+	}
+	if err := m.clock.Save(); err != nil {
+		m.log.Error("clock", "error", err)
+	}
+}
+
 // keepLog stores the log every few seconds.
 func (m *machine) keepLog() {
 	for range time.Tick(storeEvery) {
@@ -315,12 +352,24 @@ func (m *machine) Status() *control.Status {
 		Role:     m.role,
 		Slot:     m.slot(),
 		Firmware: firmware(),
-		Booted:   m.started,
+		Booted:   m.clock.Wall(m.started),
 		BootTime: time.Duration(m.bootTime.Load()),
 		LastBoot: m.lastBoot,
 		Watchdog: "none",
 		Perm:     m.perm.Status(),
 		Services: m.supervisor.Status(),
+		Machine:  m.identity.Machine(),
+		Recovery: !bool(m.config.Serial.NoRecovery),
+		Baud:     m.config.Serial.Baud,
+	}
+	// What was noted before the clock was stepped is shown as it would have been
+	// after it, so that "since" and "in" stay right.
+	for i := range st.Services {
+		s := &st.Services[i]
+		s.Since, s.NextStart = m.clock.Wall(s.Since), m.clock.Wall(s.NextStart)
+		if s.LastExit != nil {
+			s.LastExit.At = m.clock.Wall(s.LastExit.At)
+		}
 	}
 	for i, s := range st.Services {
 		if s.PID != 0 { // 0 bytes when it has just ended

@@ -55,6 +55,7 @@ func (m *machine) steps() []power.Step {
 // markClean stores the log and writes that this boot ended in order.
 func (m *machine) markClean(context.Context) error {
 	defer m.releasePerm()
+	m.saveTime()
 	m.storeLog()
 	if !m.perm.Writable() {
 		return nil

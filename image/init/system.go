@@ -39,6 +39,14 @@ func (m *machine) Do(ctx context.Context, req control.Request) error {
 		return m.setRole(req.Role)
 	case control.OpRepair:
 		return m.repair(req.Repair)
+	case control.OpReset:
+		return m.askReset()
+	case control.OpIdentity:
+		return m.answerIdentity(req.Identity)
+	case control.OpClock:
+		return m.clock.Adjust(*req.Clock)
+	case control.OpHostname:
+		return m.setHostname(req.Hostname)
 	}
 	return &control.Error{Code: control.CodeInvalid, Message: fmt.Sprintf("unknown operation %q", req.Op)}
 }
@@ -56,7 +64,7 @@ func (m *machine) setRole(role string) error {
 		return &control.Error{Code: control.CodeFailed, Message: err.Error()}
 	}
 	m.nextRole.Store(&role)
-	m.perm.Note("") // the bad file that it was about is replaced
+	m.note("role", "") // the bad file that it was about is replaced
 	return nil
 }
 

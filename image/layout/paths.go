@@ -24,6 +24,11 @@ const (
 	PermLogDir = PermDir + "/log"      // root, 0700: log ring, panic reports
 	// PermDir/NAME is each service's own folder: its user's, 0750, group console.
 	AppliancePath = PermDir + "/appliance.json"
+	MachinePath   = PermDir + "/machine.json" // which machine the disk was used with
+	ClockPath     = PermDir + "/clock.json"   // the last time that servers confirmed
+	// ResetPath is there from a factory reset's wish until /perm is wiped. It is
+	// outside of what is wiped.
+	ResetPath = PermMount + "/reset.json"
 )
 
 // LivenessEnv names the environment variable that holds the number of the file

@@ -61,6 +61,9 @@ type Server struct {
 	Services []config.Service
 	Log      *slog.Logger
 	Guard    func(func()) func() // wraps the top of a goroutine; nil: not
+	// Synced is called when a service with the right clock has moved the clock:
+	// it follows time servers. nil: not.
+	Synced func()
 
 	readLimit, writeLimit time.Duration // 0: the constants; shorter in tests
 
@@ -172,10 +175,18 @@ func (s *Server) answer(ctx context.Context, w *answer, who Caller, req control.
 	case control.OpLogs:
 		return s.logs(ctx, w, req)
 	}
-	s.Log.Info("control", "op", req.Op, "service", req.Service, "repair", string(req.Repair), "role", req.Role, "identity", string(req.Identity), "caller", who.Name, "pid", who.PID)
+	// The clock is adjusted for as long as the machine runs; who steps it says so.
+	level := slog.LevelInfo
+	if req.Op == control.OpClock {
+		level = slog.LevelDebug
+	}
+	s.Log.Log(ctx, level, "control", "op", req.Op, "service", req.Service, "repair", string(req.Repair), "role", req.Role, "identity", string(req.Identity), "caller", who.Name, "pid", who.PID)
 	if err := s.System.Do(ctx, req); err != nil {
 		s.Log.Warn("control", "op", req.Op, "service", req.Service, "error", err)
 		return err
+	}
+	if req.Op == control.OpClock && s.right(who) == config.ControlClock && s.Synced != nil {
+		s.Synced()
 	}
 	return w.line(control.Response{Done: true})
 }
@@ -239,12 +250,7 @@ func (s *Server) caller(c *net.UnixConn) (Caller, error) {
 // allowed checks the caller's right in config.json. Root has every right: it
 // could take them anyway.
 func (s *Server) allowed(who Caller, op control.Op) error {
-	right := ""
-	for i := range s.Services {
-		if s.Services[i].User.ID == who.UID {
-			right = s.Services[i].Control
-		}
-	}
+	right := s.right(who)
 	enough := []string{config.ControlOperate}
 	switch op {
 	case control.OpRepair:
@@ -265,6 +271,16 @@ func (s *Server) allowed(who Caller, op control.Op) error {
 		return nil
 	}
 	return refuse(control.CodeDenied, "%s: user %d has no right to it", op, who.UID)
+}
+
+// right returns the caller's in config.json.
+func (s *Server) right(who Caller) string {
+	for i := range s.Services {
+		if s.Services[i].User.ID == who.UID {
+			return s.Services[i].Control
+		}
+	}
+	return ""
 }
 
 func (s *Server) enter(uid uint32) bool {

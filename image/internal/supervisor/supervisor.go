@@ -23,6 +23,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -78,6 +79,10 @@ type Options struct {
 	Watchdog bool
 	// Jitter returns a number in [0, 1). Several goroutines call it.
 	Jitter func() float64
+	// Held says why a service is not to be started until Release; "": it is.
+	// nil: none is held. A held one is stopped, an operator cannot start it, and
+	// AllReady does not wait for it.
+	Held func(s *config.Service) string
 	// Guard wraps the top of each goroutine; nil: not.
 	Guard func(func()) func()
 }
@@ -97,7 +102,14 @@ type Supervisor struct {
 func New(opt Options) *Supervisor {
 	s := &Supervisor{opt: opt, allReady: make(chan struct{}), waiting: len(opt.Services)}
 	for i := range opt.Services {
-		s.units = append(s.units, newUnit(s, &opt.Services[i]))
+		u := newUnit(s, &opt.Services[i])
+		if opt.Held != nil {
+			u.hold(opt.Held(u.cfg))
+		}
+		if u.held != "" {
+			s.waiting--
+		}
+		s.units = append(s.units, u)
 	}
 	if s.waiting == 0 {
 		close(s.allReady)
@@ -164,6 +176,29 @@ func (s *Supervisor) Stop(ctx context.Context, name string) error {
 // Restart stops a service if it runs, starts it and returns when it is ready.
 func (s *Supervisor) Restart(ctx context.Context, name string) error {
 	return s.command(ctx, name, cmdRestart)
+}
+
+// Held names the services that are held.
+func (s *Supervisor) Held() (names []string) {
+	for _, u := range s.units {
+		if u.holding() != "" {
+			names = append(names, u.cfg.Name)
+		}
+	}
+	return names
+}
+
+// Release starts the held services, and returns when each is ready or has ended.
+func (s *Supervisor) Release(ctx context.Context) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(s.units))
+	for i, u := range s.units {
+		if u.release() {
+			wg.Go(func() { errs[i] = s.command(ctx, u.cfg.Name, cmdStart) })
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // command hands an operator's wish to the service's goroutine. Errors are

@@ -44,6 +44,7 @@ type unit struct {
 	final   bool         // stopped by a shutdown: nothing starts it again
 
 	mu      sync.Mutex
+	held    string // why it is not to be started; "": it may be
 	st      control.Service
 	readyAt time.Time // zero while not ready
 	asked   bool      // a ping was sent and not answered
@@ -59,8 +60,40 @@ func newUnit(s *Supervisor, cfg *config.Service) *unit {
 	return u
 }
 
+// hold keeps a unit that does not run yet from being started; "" does nothing.
+func (u *unit) hold(why string) {
+	if why == "" {
+		return
+	}
+	u.held = why
+	u.st.State, u.st.Detail = control.StateStopped, "held: "+why
+	u.readyOn = true // AllReady does not wait for it
+}
+
+// holding returns why the unit is held.
+func (u *unit) holding() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.held
+}
+
+// release ends the hold and reports whether there was one.
+func (u *unit) release() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	was := u.held
+	u.held = ""
+	if was != "" {
+		u.st.Detail = ""
+	}
+	return was != ""
+}
+
 // run is the service's life: alternately a process and a pause.
 func (u *unit) run(ctx context.Context) {
+	if u.holding() != "" && !u.down(ctx) {
+		return
+	}
 	for ctx.Err() == nil {
 		p, err := u.start()
 		if err != nil {
@@ -381,6 +414,8 @@ func (u *unit) down(ctx context.Context) bool {
 				c.done <- nil
 			case u.final: // the wish was on its way when the shutdown began
 				c.done <- errShutdown
+			case u.holding() != "":
+				c.done <- &control.Error{Code: control.CodeState, Message: u.cfg.Name + " is held: " + u.holding()}
 			default:
 				u.waiters = append(u.waiters, c.done)
 				return true
