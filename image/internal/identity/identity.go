@@ -53,10 +53,12 @@ func UUID(sys string) (string, error) {
 	}
 	id := strings.ToLower(strings.TrimSpace(string(b)))
 	switch {
-	case id == "" || known(id):
+	case id == "":
 		return "", nil
 	case !uuidForm.MatchString(id):
 		return "", fmt.Errorf("%s: %.60q is no UUID", path, b)
+	case known(id):
+		return "", nil
 	}
 	return id, nil
 }

@@ -45,7 +45,7 @@ func TestUUID(t *testing.T) {
 		if err := os.WriteFile(dir+"/product_uuid", []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if id, err := UUID(sys); id != "" || err == nil && strings.Trim(bad, "1") != "" || err != nil && len(err.Error()) > 300 {
+		if id, err := UUID(sys); id != "" || err == nil || len(err.Error()) > 300 {
 			t.Errorf("%.40q: %q, %v", bad, id, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,25 +34,23 @@ func shipped(t *testing.T, name string, attempts ...string) *config.Service {
 	return nil
 }
 
-// said runs the service to its end and returns what it printed.
-func (b *bench) said(s *config.Service) string {
+// expect runs the service to its end, waits until it has printed a line for each
+// attempt, and checks them.
+func (b *bench) expect(s *config.Service, want ...string) {
 	b.Helper()
+	_, f := b.Ring.Follow(s.Name, 0)
+	defer f.Close()
 	if e := b.exit(b.start(s)); e != (supervisor.Exit{}) {
 		b.Fatalf("%s ended with %+v: %v", s.Name, e, b.Ring.Lines(s.Name, 0))
 	}
-	var text strings.Builder
-	for _, l := range b.Ring.Lines(s.Name, 0) {
-		text.WriteString(l.Text + "\n")
+	var got []string
+	for len(got) < len(s.Arguments) {
+		l, _ := receive(b.T, "line of "+s.Name, f.C)
+		got = append(got, l.Text)
 	}
-	return text.String()
-}
-
-func (b *bench) expect(s *config.Service, want ...string) {
-	b.Helper()
-	got := b.said(s)
 	for _, w := range want {
-		if !strings.Contains("\n"+got, "\n"+w+"\n") {
-			b.Errorf("%s: no %q in\n%s", s.Name, w, got)
+		if !slices.Contains(got, w) {
+			b.Errorf("%s: no %q in\n%s", s.Name, w, strings.Join(got, "\n"))
 		}
 	}
 }
