@@ -11,6 +11,7 @@ require (
 	github.com/diskfs/go-diskfs v1.9.4 // GPT, and file systems to compare ours with in tests
 	github.com/gokrazy/gokrazy v0.0.0-20260418085648-c38c3134b8a7 // Boot, the first steps of PID 1
 	github.com/gokrazy/kernel.amd64 v0.0.0-20260705070735-de680abf072b // the kernel that is packed
+	github.com/google/nftables v0.3.0 // the host firewall without nft(8), and so without starting a program
 	github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae // DHCP messages
 	github.com/klauspost/compress v1.20.3 // deflate, three times as fast as the standard library
 	github.com/mdlayher/packet v1.1.2 // packet sockets for DHCP before there is an address
@@ -30,11 +31,13 @@ require (
 	github.com/elliotwutingfeng/asciiset v0.0.0-20260129054604-cfde2086bc57 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/gokrazy/internal v0.0.0-20251208203110-3c1aa9087c82 // indirect
+	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/google/renameio/v2 v2.0.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/josharian/native v1.1.0 // indirect
 	github.com/kenshaw/evdev v0.1.0 // indirect
-	github.com/mdlayher/socket v0.4.1 // indirect
+	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42 // indirect
+	github.com/mdlayher/socket v0.5.0 // indirect
 	github.com/mdlayher/watchdog v0.0.0-20201005150459-8bdc4f41966b // indirect
 	github.com/pierrec/lz4/v4 v4.1.26 // indirect
 	github.com/spf13/pflag v1.0.5 // indirect
