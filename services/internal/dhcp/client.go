@@ -42,6 +42,7 @@ type Client struct {
 	machine *Machine
 	carrier chan bool // holds the last word only
 	alive   chan chan struct{}
+	release chan chan struct{}
 	packets chan *dhcpv4.DHCPv4
 	broken  chan Conn // whose Receive has ended
 	probed  chan probeResult
@@ -68,6 +69,7 @@ func New(cfg Config) *Client {
 		machine: NewMachine(cfg.Identity, cfg.Known, cfg.Held, cfg.Rand, cfg.Log),
 		carrier: make(chan bool, 1),
 		alive:   make(chan chan struct{}),
+		release: make(chan chan struct{}),
 		packets: make(chan *dhcpv4.DHCPv4, receiveQueue),
 		broken:  make(chan Conn),
 		probed:  make(chan probeResult),
@@ -97,6 +99,36 @@ func (c *Client) Alive(ctx context.Context) error {
 	return nil
 }
 
+// releaseWait is how long the address stays after a RELEASE was sent: when the
+// server's hardware address is not known, the kernel asks for it first.
+const releaseWait = 200 * time.Millisecond
+
+// Release gives the lease back and has its address not used any more; it
+// returns when that is done, or with ctx's error. Run is to be ended then.
+func (c *Client) Release(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case c.release <- done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	<-done
+	return nil
+}
+
+func (c *Client) giveBack(ctx context.Context) {
+	out := c.machine.Release(time.Now())
+	if out.Send != nil {
+		c.send(ctx, out.Send)
+		select {
+		case <-time.After(releaseWait):
+		case <-ctx.Done():
+		}
+		out.Send = nil
+	}
+	c.do(ctx, out)
+}
+
 // Run keeps a lease until ctx ends, and returns nil. The address stays: the
 // next Run takes it up again.
 func (c *Client) Run(ctx context.Context) error {
@@ -119,6 +151,9 @@ func (c *Client) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case done := <-c.alive:
+			close(done)
+		case done := <-c.release:
+			c.giveBack(ctx)
 			close(done)
 		case up := <-c.carrier:
 			c.do(ctx, c.machine.Carrier(time.Now(), up))

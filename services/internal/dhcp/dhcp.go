@@ -17,8 +17,9 @@
 // Without an answer, Rebooting takes a lease that has not ended yet up again,
 // and goes on in Rebinding.
 //
-// Limits: IPv4 on Ethernet; no option overload (RFC 2132, 9.3), no RELEASE (an
-// appliance that restarts wants its address back), no authentication. An
-// address is probed before it is used (RFC 5227, 2.1); it is not defended later
-// (2.4).
+// Limits: IPv4 on Ethernet; no option overload (RFC 2132, 9.3), no
+// authentication. RELEASE is sent when an administrator wants no DHCP any more,
+// not at the end of a process: an appliance that restarts wants its address
+// back. An address is probed before it is used (RFC 5227, 2.1); what happens
+// later (2.4) is not seen here.
 package dhcp

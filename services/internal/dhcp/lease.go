@@ -34,6 +34,7 @@ type Lease struct {
 	NTP      []netip.Addr
 	MTU      int    // bytes; 0: none given
 	Hostname string // that the server proposes
+	Domain   string // that the server names
 
 	Acquired time.Time // when it was asked for (RFC 2131, 4.4.1)
 	// Times from Acquired on, in whole seconds: of T1, of T2, of the end.
@@ -115,8 +116,11 @@ func (l *Lease) check() error {
 			return err
 		}
 	}
-	if l.Hostname != "" {
-		if err := netconfig.CheckName(l.Hostname); err != nil {
+	for _, s := range []string{l.Hostname, l.Domain} {
+		if s == "" {
+			continue
+		}
+		if err := netconfig.CheckName(s); err != nil {
 			return err
 		}
 	}
@@ -160,6 +164,7 @@ type leaseFile struct {
 	NTP             []netip.Addr      `json:"ntp,omitempty"`
 	MTU             int               `json:"mtu,omitempty"`
 	Hostname        string            `json:"hostname,omitempty"`
+	Domain          string            `json:"domain,omitempty"`
 	Acquired        time.Time         `json:"acquired"`
 	RenewSeconds    uint32            `json:"renewSeconds"`
 	RebindSeconds   uint32            `json:"rebindSeconds"`
@@ -180,6 +185,7 @@ func (l *Lease) Encode(mac net.HardwareAddr) ([]byte, error) {
 		NTP:             l.NTP,
 		MTU:             l.MTU,
 		Hostname:        l.Hostname,
+		Domain:          l.Domain,
 		Acquired:        l.Acquired.UTC(),
 		RenewSeconds:    uint32(l.Renew / time.Second),
 		RebindSeconds:   uint32(l.Rebind / time.Second),
@@ -213,6 +219,7 @@ func Decode(b []byte, mac net.HardwareAddr, now time.Time) (*Lease, error) {
 		NTP:      f.NTP,
 		MTU:      f.MTU,
 		Hostname: f.Hostname,
+		Domain:   f.Domain,
 		Renew:    time.Duration(f.RenewSeconds) * time.Second,
 		Rebind:   time.Duration(f.RebindSeconds) * time.Second,
 		Length:   time.Duration(f.LengthSeconds) * time.Second,

@@ -221,6 +221,23 @@ func (m *Machine) Probed(now time.Time, a netip.Addr, owner net.HardwareAddr) Ou
 	return out
 }
 
+// Release gives the lease back (RFC 2131, 4.4.6), if the host has one, and goes
+// Down: another Carrier starts from nothing. The message must leave before the
+// address goes.
+func (m *Machine) Release(now time.Time) Output {
+	var out Output
+	if m.held && m.phase != Down {
+		m.log.Info("lease is given back", "address", m.lease.Address, "server", m.lease.Server)
+		msg := m.id.message(begin(now, m.rand), now, dhcpv4.MessageTypeRelease, serverID(m.lease.Server))
+		msg.ClientIPAddr = m.lease.Address.Addr().AsSlice()
+		out.Send = &Message{DHCPv4: msg, From: m.lease.Address.Addr(), To: m.lease.Server}
+	}
+	out.Unbind = m.drop()
+	m.wish = netip.Addr{}
+	m.enter(Down, time.Time{})
+	return out
+}
+
 // enter changes the phase.
 func (m *Machine) enter(p Phase, next time.Time) {
 	m.phase, m.next, m.tries, m.offer, m.complaints = p, next, 0, nil, 0

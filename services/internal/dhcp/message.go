@@ -71,7 +71,7 @@ func (id Identity) message(t transaction, now time.Time, kind dhcpv4.MessageType
 	}
 	m.UpdateOption(dhcpv4.OptMessageType(kind))
 	m.UpdateOption(dhcpv4.OptClientIdentifier(append([]byte{byte(iana.HWTypeEthernet)}, id.HardwareAddr...)))
-	if kind != dhcpv4.MessageTypeDecline { // RFC 2131, table 5
+	if kind != dhcpv4.MessageTypeDecline && kind != dhcpv4.MessageTypeRelease { // RFC 2131, table 5
 		m.UpdateOption(dhcpv4.OptMaxMessageSize(maxMessage))
 		m.UpdateOption(dhcpv4.OptParameterRequestList(wanted...))
 		if id.Hostname != "" {

@@ -58,8 +58,9 @@ func (p *parser) lease(acquired time.Time, prev *Lease) (*Lease, error) {
 	l.Routes = p.routes(addr)
 	l.DNS = p.addresses(dhcpv4.OptionDomainNameServer, maxAddresses)
 	l.NTP = p.addresses(dhcpv4.OptionNTPServers, maxAddresses)
-	l.Search = p.search()
 	l.Hostname = p.name(dhcpv4.OptionHostName)
+	l.Domain = p.name(dhcpv4.OptionDomainName)
+	l.Search = p.search(l.Domain)
 	l.MTU = p.mtu()
 	if err := l.check(); err != nil {
 		return nil, err
@@ -225,7 +226,7 @@ func classless(r *dhcpv4.Route) netconfig.Route {
 }
 
 // search returns the domain search list (RFC 3397), or else the domain.
-func (p *parser) search() []string {
+func (p *parser) search(domain string) []string {
 	var list []string
 	if v, ok := p.get(dhcpv4.OptionDNSDomainSearchList); ok {
 		if labels := p.m.DomainSearch(); labels != nil {
@@ -246,10 +247,8 @@ func (p *parser) search() []string {
 			good = append(good, s)
 		}
 	}
-	if len(good) == 0 {
-		if s := p.name(dhcpv4.OptionDomainName); s != "" {
-			good = []string{s}
-		}
+	if len(good) == 0 && domain != "" {
+		good = []string{domain}
 	}
 	return good
 }

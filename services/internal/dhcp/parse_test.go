@@ -49,7 +49,7 @@ func TestParse(t *testing.T) {
 		Search:   []string{"example.org", "lab.example.org"},
 		NTP:      []netip.Addr{a("192.0.2.4")},
 		MTU:      1400,
-		Hostname: "parley-7",
+		Hostname: "parley-7", Domain: "example.net",
 		Acquired: noon,
 		Renew:    100 * time.Second, Rebind: 200 * time.Second, Length: time.Hour,
 	}

@@ -9,9 +9,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/packet"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -84,7 +86,7 @@ var (
 )
 
 // arpSocket opens a packet socket (CAP_NET_RAW).
-func (n Linux) arpSocket() (*packet.Conn, net.HardwareAddr, error) {
+func (n Linux) arpSocket(filter []bpf.Instruction) (*packet.Conn, net.HardwareAddr, error) {
 	ifc, err := net.InterfaceByName(string(n))
 	if err != nil {
 		return nil, nil, fmt.Errorf("interface %s: %w", string(n), err)
@@ -92,7 +94,11 @@ func (n Linux) arpSocket() (*packet.Conn, net.HardwareAddr, error) {
 	if len(ifc.HardwareAddr) != 6 {
 		return nil, nil, fmt.Errorf("interface %s: hardware address %v is not of an Ethernet", string(n), ifc.HardwareAddr)
 	}
-	c, err := packet.Listen(ifc, packet.Datagram, unix.ETH_P_ARP, nil)
+	prog, err := bpf.Assemble(filter)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := packet.Listen(ifc, packet.Datagram, unix.ETH_P_ARP, &packet.Config{Filter: prog})
 	if err != nil {
 		return nil, nil, fmt.Errorf("packet socket on %s: %w", string(n), err)
 	}
@@ -101,7 +107,7 @@ func (n Linux) arpSocket() (*packet.Conn, net.HardwareAddr, error) {
 
 // Probe implements Kernel.
 func (n Linux) Probe(ctx context.Context, a netip.Addr) (net.HardwareAddr, error) {
-	c, self, err := n.arpSocket()
+	c, self, err := n.arpSocket(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -137,9 +143,43 @@ func (n Linux) Probe(ctx context.Context, a netip.Addr) (net.HardwareAddr, error
 	return nil, nil
 }
 
+// Conflicts implements Kernel.
+func (n Linux) Conflicts(ctx context.Context, own []netip.Addr, f func(netip.Addr, net.HardwareAddr)) error {
+	c, self, err := n.arpSocket(othersOf(own))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
+	buf := make([]byte, 128)
+	for {
+		k, _, err := c.ReadFrom(buf)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("ARP on %s: %w", string(n), err)
+		}
+		if p, err := parseARP(buf[:k]); err == nil && slices.Contains(own, p.senderIP) && !bytes.Equal(p.sender, self) {
+			f(p.senderIP, p.sender)
+		}
+	}
+}
+
+// othersOf lets ARP packets through whose sender says that one of the addresses
+// is his, so that the link's other traffic does not wake this process up.
+func othersOf(own []netip.Addr) []bpf.Instruction {
+	prog := []bpf.Instruction{bpf.LoadAbsolute{Off: 14, Size: 4}}
+	for i, a := range own {
+		v4 := a.As4()
+		prog = append(prog, bpf.JumpIf{Cond: bpf.JumpEqual, Val: binary.BigEndian.Uint32(v4[:]), SkipTrue: uint8(len(own) - i)})
+	}
+	return append(prog, bpf.RetConstant{Val: 0}, bpf.RetConstant{Val: 0xffff})
+}
+
 // Announce implements Kernel.
 func (n Linux) Announce(a netip.Addr) error {
-	c, self, err := n.arpSocket()
+	c, self, err := n.arpSocket(nil)
 	if err != nil {
 		return err
 	}

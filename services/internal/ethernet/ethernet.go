@@ -1,11 +1,14 @@
-// Package ethernet keeps one Ethernet interface of Linux configured: it brings
-// the link up, follows its carrier, has a DHCP client ask for an address, and
-// makes the kernel agree with the answer.
+// Package ethernet keeps one Ethernet interface of Linux as a netconfig.Config
+// wants it: it brings the link up, follows its carrier, has DHCP clients ask for
+// addresses where that is wanted, makes sure that nobody else has those that an
+// administrator chose, and makes the kernel agree.
 //
-//	Watch ─▶ link task ─ carrier ─▶ dhcp.Client ─ lease ─▶ apply task ─▶ kernel, files
+//	Set ───┐                ┌ carrier ─▶ dhcp.Client ── lease ─┐
+//	       ├▶ steering task ┤                                  ├▶ apply task ─▶ kernel, files
+//	Watch ─┘                └ static ──▶ guard task ── free ───┘
 //
-// The interface is this package's alone: IPv4 addresses that it did not ask for
-// are removed. When the process ends, everything stays in force until the lease
+// The interface is this package's alone: addresses that it did not ask for are
+// removed. When the process ends, everything stays in force until the lease
 // ends, so that a restarted process goes on where the last one was.
 //
 // Files, written whenever what they say changes: netconfig.StateFile and
@@ -19,6 +22,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
+	"net/netip"
+	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,12 +33,13 @@ import (
 
 	"github.com/parley-meet/parley/image/liveness"
 	"github.com/parley-meet/parley/services/internal/dhcp"
+	"github.com/parley-meet/parley/services/internal/netconfig"
 )
 
 // Config is what a Daemon is made of.
 type Config struct {
 	Interface string
-	Hostname  string // told to DHCP servers; "": none
+	Hostname  string // told to DHCP servers when the configuration names none; "": none
 	RunDir    string // of state and resolver file
 	PermDir   string // of the lease
 	Kernel    Kernel
@@ -39,8 +47,11 @@ type Config struct {
 	Rand      *rand.Rand
 	Log       *slog.Logger
 	// Started is called once, when the link was asked to come up and the DHCP
-	// client, if there is an interface, runs.
+	// client, if there is an interface and it is wanted, runs.
 	Started func(detail string) error
+	// OnState, if any, is called with each new State, by one goroutine, which
+	// applies nothing until it returns.
+	OnState func(netconfig.State)
 }
 
 // Times of the loops.
@@ -53,33 +64,84 @@ const (
 // Daemon configures an interface while its Run runs.
 type Daemon struct {
 	cfg   Config
-	kick  chan struct{} // the apply task has something to do
+	kick  chan struct{}  // the apply task has something to do
+	steer chan struct{}  // Set was called
+	guard chan struct{}  // the guard task has something to do
+	ears  chan struct{}  // there may be other conflicts to listen for
+	links chan linkEvent // from watching to steering
 	alive chan chan struct{}
 
-	// Of the link task alone:
-	mac     string
-	stop    func() // ends the client
+	// Of the steering task alone:
+	key     string // of the client: hardware address and name
 	started bool
 
 	mu       sync.Mutex
-	client   *dhcp.Client // nil: no interface
+	next     netconfig.Config // Set last
+	nextGen  int              // how often Set has changed it
+	want     netconfig.Config // that the tasks follow
+	gen      int              // of want; 0: none yet
+	seen     bool             // the link was reported
+	stop     func()           // ends the client
+	client   *dhcp.Client     // nil: no interface, or no DHCP
 	link     Link
 	linkErr  error
-	lease    *dhcp.Lease // wanted; nil: no address
+	lease    *dhcp.Lease // wanted; nil: none
 	leaseMAC string
-	forget   bool        // the remembered lease is void
-	applied  *dhcp.Lease // in force
-	problem  error       // of the last Apply
+	forget   bool // the remembered lease is void
+	claims   map[netip.Addr]*claim
+	clashes  map[netip.Addr]clash // with addresses in use, or that DHCP gave
+	inForce  inForce
+	problem  error         // of the last Apply
+	done     int           // generation that was applied, or not
+	doneErr  error         // why not
+	changed  chan struct{} // closed when done or doneErr changes
+	state    netconfig.State
 }
 
-// New returns a daemon that does nothing yet.
+type linkEvent struct {
+	link Link
+	err  error
+}
+
+// inForce is what the kernel has of what is wanted.
+type inForce struct {
+	lease  *dhcp.Lease  // whose address is the master's
+	master netip.Prefix // none: zero
+	slave  netip.Prefix
+	v6     []netip.Prefix
+	gw6    netip.Addr
+	routes []netconfig.Route // without DHCP's
+}
+
+// owns are the IPv4 addresses.
+func (f inForce) owns() (out []netip.Addr) {
+	for _, p := range []netip.Prefix{f.master, f.slave} {
+		if p.IsValid() {
+			out = append(out, p.Addr())
+		}
+	}
+	return out
+}
+
+// New returns a daemon that does nothing yet. Without Set it follows
+// netconfig.DefaultConfig.
 func New(cfg Config) *Daemon {
 	return &Daemon{
 		cfg:     cfg,
 		kick:    make(chan struct{}, 1),
+		steer:   make(chan struct{}, 1),
+		guard:   make(chan struct{}, 1),
+		ears:    make(chan struct{}, 1),
+		links:   make(chan linkEvent),
 		alive:   make(chan chan struct{}),
+		next:    netconfig.DefaultConfig(),
+		nextGen: 1,
+		want:    netconfig.DefaultConfig(),
 		stop:    func() {},
 		linkErr: ErrNoLink,
+		claims:  map[netip.Addr]*claim{},
+		clashes: map[netip.Addr]clash{},
+		changed: make(chan struct{}),
 	}
 }
 
@@ -87,22 +149,95 @@ func New(cfg Config) *Daemon {
 func (d *Daemon) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.runLink(ctx) })
+	g.Go(func() error { return d.runAddresses(ctx) })
+	g.Go(func() error { return d.runSteer(ctx) })
+	g.Go(func() error { return d.runGuard(ctx) })
+	g.Go(func() error { return d.runConflicts(ctx) })
 	g.Go(func() error { return d.runApply(ctx) })
 	return g.Wait()
 }
 
+// Set says what is wanted from now on. It does not wait (see Applied), and what
+// is wanted already changes nothing. c must be one that netconfig has checked.
+func (d *Daemon) Set(c netconfig.Config) {
+	d.mu.Lock()
+	if d.nextGen > 1 && reflect.DeepEqual(c, d.next) {
+		d.mu.Unlock()
+		return
+	}
+	d.next = c
+	d.nextGen++
+	d.mu.Unlock()
+	poke(d.steer)
+}
+
+// poke wakes a task up.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it has not looked at the last change yet
+	}
+}
+
+// Applied returns when what was Set last is in force: static addresses were
+// found free and the kernel has them, or a DHCP client was started. An error
+// says what is not in force; it may come into force later all the same. Without
+// a carrier addresses are taken unasked, and asked for when it comes.
+func (d *Daemon) Applied(ctx context.Context) error {
+	d.mu.Lock()
+	gen := d.nextGen
+	d.mu.Unlock()
+	for {
+		d.mu.Lock()
+		done, err, changed := d.done, d.doneErr, d.changed
+		d.mu.Unlock()
+		if done >= gen {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// State returns what is in force.
+func (d *Daemon) State() netconfig.State {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state
+}
+
 // runLink follows the interface.
 func (d *Daemon) runLink(ctx context.Context) error {
-	defer func() { d.stop() }()
+	return d.watching(ctx, "link", func(ctx context.Context) error {
+		return d.cfg.Kernel.Watch(ctx, func(l Link, err error) {
+			select {
+			case d.links <- linkEvent{l, err}:
+			case <-ctx.Done():
+			}
+		})
+	})
+}
+
+// runAddresses has the apply task look whenever the kernel's addresses change:
+// those that routers give come that way, and what another hand took is given
+// back.
+func (d *Daemon) runAddresses(ctx context.Context) error {
+	return d.watching(ctx, "addresses", func(ctx context.Context) error {
+		return d.cfg.Kernel.WatchAddresses(ctx, func() { poke(d.kick) })
+	})
+}
+
+// watching calls watch again and again until ctx ends.
+func (d *Daemon) watching(ctx context.Context, what string, watch func(context.Context) error) error {
 	for {
-		failed, err := d.watch(ctx)
-		if failed != nil {
-			return failed
-		}
+		err := watch(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		d.cfg.Log.Warn("link is watched anew", "interface", d.cfg.Interface, "err", err)
+		d.cfg.Log.Warn("watched anew", "what", what, "interface", d.cfg.Interface, "err", err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -111,134 +246,54 @@ func (d *Daemon) runLink(ctx context.Context) error {
 	}
 }
 
-// watch follows the interface until ctx ends or watching fails (err), or the
-// service cannot go on.
-func (d *Daemon) watch(ctx context.Context) (failed, err error) {
-	watching, cancel := context.WithCancel(ctx)
-	defer cancel()
-	err = d.cfg.Kernel.Watch(watching, func(l Link, err error) {
-		if failed != nil {
-			return
-		}
-		if failed = d.setLink(ctx, l, err); failed != nil {
-			cancel()
-		}
-	})
-	return failed, err
-}
-
-// setLink takes a new state of the interface.
-func (d *Daemon) setLink(ctx context.Context, l Link, err error) error {
-	if err == nil && len(l.HardwareAddr) != 6 {
-		err = fmt.Errorf("hardware address %q is not of an Ethernet", l.HardwareAddr.String())
-	}
-	if err != nil {
-		l = Link{}
-	}
-	d.mu.Lock()
-	d.link, d.linkErr = l, err
-	d.mu.Unlock()
-	log := d.cfg.Log.With("interface", d.cfg.Interface)
-	if err != nil {
-		log.Warn("interface cannot be used", "err", err)
-		d.endClient()
-	} else {
-		log.Info("link", "up", l.Up, "carrier", l.Carrier, "mtu", l.MTU, "hardwareAddress", l.HardwareAddr.String())
-		if d.mac != l.HardwareAddr.String() {
-			d.endClient()
-			d.startClient(ctx, l)
-		}
-		if !l.Up {
-			// Its effect comes as an update.
-			if err := d.cfg.Kernel.SetUp(); err != nil {
-				log.Error("link does not come up", "err", err)
-			}
-		}
-		d.client.Carrier(l.Up && l.Carrier)
-	}
-	d.changed()
-	if d.started {
-		return nil
-	}
-	d.started = true
-	return d.cfg.Started(d.Detail())
-}
-
-// startClient starts a DHCP client with what is known of the hardware address.
-func (d *Daemon) startClient(ctx context.Context, l Link) {
-	log := d.cfg.Log.With("interface", d.cfg.Interface)
-	known, held := d.recall(l.HardwareAddr)
-	c := dhcp.New(dhcp.Config{
-		Identity: dhcp.Identity{HardwareAddr: l.HardwareAddr, Hostname: d.cfg.Hostname},
-		Wire:     d.cfg.Wire,
-		Host:     &host{d, l.HardwareAddr.String()},
-		Known:    known,
-		Held:     held,
-		Rand:     d.cfg.Rand,
-		Log:      log,
-	})
-	ctx, cancel := context.WithCancel(ctx)
-	d.mac = l.HardwareAddr.String()
-	d.mu.Lock()
-	d.client = c
-	if held { // before the apply task sees that nothing is wanted
-		d.lease, d.leaseMAC = known, d.mac
-	}
-	d.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		c.Run(ctx) // ends with ctx, never with an error
-	}()
-	d.stop = func() {
-		cancel()
-		<-done
-	}
-}
-
-// endClient ends the client, and what it had asked for.
-func (d *Daemon) endClient() {
-	d.stop()
-	d.stop, d.mac = func() {}, ""
-	d.mu.Lock()
-	d.client, d.lease = nil, nil
-	d.mu.Unlock()
-}
-
-// changed wakes the apply task up.
-func (d *Daemon) changed() {
-	select {
-	case d.kick <- struct{}{}:
-	default: // it has not looked at the last change yet
-	}
-}
-
-// setLease sets what is to be applied; nil ends what was, for later starts too.
-func (d *Daemon) setLease(l *dhcp.Lease, mac string) {
-	d.mu.Lock()
-	d.lease, d.leaseMAC, d.forget = l, mac, l == nil
-	d.mu.Unlock()
-	d.changed()
-}
-
 // Detail says in one line what the interface is doing.
 func (d *Daemon) Detail() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	what := "waiting for DHCP"
-	switch {
-	case d.linkErr != nil:
-		what = d.linkErr.Error()
-	case d.applied != nil && d.link.Carrier:
-		what = fmt.Sprintf("%v by DHCP", d.applied.Address)
-	case d.applied != nil:
-		what = fmt.Sprintf("%v by DHCP, no carrier", d.applied.Address)
-	case d.problem != nil:
-		what = d.problem.Error()
-	case !d.link.Carrier:
-		what = "no carrier"
+	return d.cfg.Interface + ": " + d.detailLocked()
+}
+
+func (d *Daemon) detailLocked() string {
+	if d.linkErr != nil {
+		return d.linkErr.Error()
 	}
-	return d.cfg.Interface + ": " + what
+	f := d.inForce
+	trouble := errors.Join(d.problem, duplicateError(d.duplicatesLocked()))
+	var b strings.Builder
+	switch {
+	case f.lease != nil:
+		fmt.Fprintf(&b, "%v by DHCP", f.master)
+	case f.master.IsValid():
+		b.WriteString(f.master.String())
+	}
+	if f.slave.IsValid() {
+		if b.Len() > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%v (slave)", f.slave)
+	}
+	addresses := b.Len() > 0
+	if addresses && !d.link.Carrier {
+		b.WriteString(", no carrier")
+	}
+	switch {
+	case trouble != nil:
+		if addresses {
+			b.WriteString("; ")
+		}
+		b.WriteString(strings.ReplaceAll(trouble.Error(), "\n", "; "))
+	case !addresses && !d.link.Carrier:
+		b.WriteString("no carrier")
+	case f.master.IsValid():
+	case d.want.Eth0.Mode == netconfig.ModeDHCP:
+		if addresses {
+			b.WriteString(", ")
+		}
+		b.WriteString("waiting for DHCP")
+	case !addresses:
+		fmt.Fprintf(&b, "asking whether %v is free", d.want.Eth0.Address.Addr())
+	}
+	return b.String()
 }
 
 // Check is the service's liveness.Check: an error means that a loop is stuck,
@@ -257,9 +312,34 @@ func (d *Daemon) Check() (string, error) {
 	client := d.client
 	d.mu.Unlock()
 	if client != nil {
-		if err := client.Alive(ctx); err != nil {
+		err := client.Alive(ctx)
+		d.mu.Lock()
+		ended := d.client != client // meanwhile: no DHCP any more
+		d.mu.Unlock()
+		if err != nil && !ended {
 			return "", errors.New("the DHCP client is stuck")
 		}
 	}
 	return d.Detail(), nil
+}
+
+// hostname is what DHCP servers are told.
+func (d *Daemon) hostname(c netconfig.Config) string {
+	if c.Hostname != "" {
+		return c.Hostname
+	}
+	return d.cfg.Hostname
+}
+
+// duplicateError puts duplicates into words; nil is none.
+func duplicateError(list []netconfig.Duplicate) error {
+	var errs []error
+	for _, u := range list {
+		if hw, err := net.ParseMAC(u.HardwareAddress); err == nil {
+			errs = append(errs, fmt.Errorf("%v is in use by another machine, %v", u.Address, hw))
+		} else {
+			errs = append(errs, fmt.Errorf("%v is in use by another machine", u.Address))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -30,6 +30,15 @@ type fakeKernel struct {
 	change chan struct{} // closed when the link changes
 	broken chan error    // ends Watch
 	owners map[netip.Addr]net.HardwareAddr
+	addrs6 []Address6
+	gw6    netip.Addr
+	sysctl map[string]string
+	clash  chan clashing // ends of Conflicts hear it
+}
+
+type clashing struct {
+	a     netip.Addr
+	owner net.HardwareAddr
 }
 
 func newKernel() *fakeKernel {
@@ -39,6 +48,8 @@ func newKernel() *fakeKernel {
 		change: make(chan struct{}),
 		broken: make(chan error),
 		owners: map[netip.Addr]net.HardwareAddr{},
+		clash:  make(chan clashing),
+		sysctl: map[string]string{"promote_secondaries": "0", "accept_ra_min_hop_limit": "1", "accept_ra": "1", "autoconf": "1", "disable_ipv6": "0"},
 	}
 }
 
@@ -98,6 +109,65 @@ func (k *fakeKernel) Addresses() ([]netconfig.Address, error) {
 	return slices.Clone(k.addrs), k.fail["Addresses"]
 }
 
+func (k *fakeKernel) Addresses6() ([]Address6, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.addrs6), k.fail["Addresses6"]
+}
+
+func (k *fakeKernel) Gateway6() (netip.Addr, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.gw6, k.fail["Gateway6"]
+}
+
+func (k *fakeKernel) Sysctl(family, name string) (string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.sysctl[name], k.fail["Sysctl"]
+}
+
+func (k *fakeKernel) SetSysctl(family, name, value string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.fail["SetSysctl"]; err != nil {
+		return err
+	}
+	k.sysctl[name] = value
+	if name == "disable_ipv6" && value == "1" {
+		k.addrs6, k.gw6 = nil, netip.Addr{}
+		k.routes = slices.DeleteFunc(k.routes, func(r Route) bool { return r.Destination.Addr().Is6() })
+	}
+	return nil
+}
+
+func (k *fakeKernel) WatchAddresses(ctx context.Context, f func()) error {
+	for {
+		k.mu.Lock()
+		change := k.change
+		k.mu.Unlock()
+		f()
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (k *fakeKernel) Conflicts(ctx context.Context, own []netip.Addr, f func(netip.Addr, net.HardwareAddr)) error {
+	for {
+		select {
+		case c := <-k.clash:
+			if slices.Contains(own, c.a) {
+				f(c.a, c.owner)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 func (k *fakeKernel) SetAddress(a netconfig.Address) error {
 	if k.block != nil {
 		<-k.block
@@ -106,6 +176,11 @@ func (k *fakeKernel) SetAddress(a netconfig.Address) error {
 	defer k.mu.Unlock()
 	if err := k.opLocked("SetAddress", "%v", a.Prefix); err != nil {
 		return err
+	}
+	if a.Addr().Is6() {
+		k.addrs6 = slices.DeleteFunc(k.addrs6, func(h Address6) bool { return h.Prefix == a.Prefix })
+		k.addrs6 = append(k.addrs6, Address6{Address: a})
+		return nil
 	}
 	if i := slices.IndexFunc(k.addrs, func(h netconfig.Address) bool { return h.Prefix == a.Prefix }); i >= 0 {
 		k.addrs[i] = a
@@ -121,16 +196,17 @@ func (k *fakeKernel) RemoveAddress(a netconfig.Address) error {
 	if err := k.opLocked("RemoveAddress", "%v", a.Prefix); err != nil {
 		return err
 	}
+	k.addrs6 = slices.DeleteFunc(k.addrs6, func(h Address6) bool { return h.Prefix == a.Prefix })
 	i := slices.IndexFunc(k.addrs, func(h netconfig.Address) bool { return h.Prefix == a.Prefix })
 	if i < 0 {
 		return nil
 	}
-	first := !slices.ContainsFunc(k.addrs[:i], func(h netconfig.Address) bool { return h.Masked() == a.Masked() })
+	first := k.sysctl["promote_secondaries"] != "1" && !slices.ContainsFunc(k.addrs[:i], func(h netconfig.Address) bool { return h.Masked() == a.Masked() })
 	k.addrs = slices.DeleteFunc(k.addrs, func(h netconfig.Address) bool {
 		return h.Prefix == a.Prefix || first && h.Masked() == a.Masked()
 	})
 	k.routes = slices.DeleteFunc(k.routes, func(r Route) bool {
-		return !slices.ContainsFunc(k.addrs, func(h netconfig.Address) bool { return h.Addr() == r.Source })
+		return r.Source.IsValid() && !slices.ContainsFunc(k.addrs, func(h netconfig.Address) bool { return h.Addr() == r.Source })
 	})
 	return nil
 }
@@ -147,7 +223,7 @@ func (k *fakeKernel) SetRoute(r Route) error {
 	if err := k.opLocked("SetRoute", "%v via %v", r.Destination, r.Gateway); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(k.addrs, func(h netconfig.Address) bool { return h.Addr() == r.Source }) {
+	if r.Destination.Addr().Is4() && !slices.ContainsFunc(k.addrs, func(h netconfig.Address) bool { return h.Addr() == r.Source }) {
 		return fmt.Errorf("source %v is not an own address", r.Source)
 	}
 	k.routes = append(slices.DeleteFunc(k.routes, func(h Route) bool { return h.Destination == r.Destination }), r)

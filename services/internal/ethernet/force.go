@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
@@ -27,7 +28,17 @@ type host struct {
 func (h *host) Bind(l *dhcp.Lease) { h.d.setLease(l, h.mac) }
 func (h *host) Unbind()            { h.d.setLease(nil, h.mac) }
 func (h *host) Probe(ctx context.Context, a netip.Addr) (net.HardwareAddr, error) {
-	return h.d.cfg.Kernel.Probe(ctx, a)
+	owner, err := h.d.cfg.Kernel.Probe(ctx, a)
+	if owner != nil { // the client declines it; people should know, too
+		h.d.mu.Lock()
+		if len(h.d.clashes) < maxClashes {
+			h.d.clashes[a] = clash{owner: owner, at: time.Now()}
+		}
+		h.d.mu.Unlock()
+		poke(h.d.guard)
+		poke(h.d.kick)
+	}
+	return owner, err
 }
 
 // recall returns the lease of an earlier process, and whether its address is
@@ -62,6 +73,9 @@ type force struct {
 	badMTU  int               // bytes, refused by the interface
 	written map[string][]byte // last content of each file
 	problem string            // last one that was logged
+	warned  map[string]bool   // parameters that could not be set
+	tried6  time.Time         // when duplicates of IPv6 were given another try
+	pending bool              // addresses of IPv6 are being looked for by the kernel
 }
 
 // runApply brings what is wanted into force, and tries again after errors.
@@ -70,6 +84,7 @@ func (d *Daemon) runApply(ctx context.Context) error {
 		d:       d,
 		log:     d.cfg.Log.With("interface", d.cfg.Interface),
 		written: map[string][]byte{},
+		warned:  map[string]bool{},
 	}
 	f.recallMTU()
 	pause := retryMin
@@ -85,14 +100,26 @@ func (d *Daemon) runApply(ctx context.Context) error {
 		case <-d.kick:
 		}
 		again = nil
-		if f.step() {
+		switch f.step() {
+		case good:
 			pause = retryMin
-		} else {
+		case soon:
+			again = time.After(retryMin)
+		default:
 			again = time.After(pause)
 			pause = min(2*pause, retryMax)
 		}
 	}
 }
+
+// outcome is what is to be done after a step.
+type outcome int
+
+const (
+	good outcome = iota // nothing until something changes
+	soon                // look again: the kernel is at work
+	bad                 // try again
+)
 
 // recallMTU finds the interface's own MTU in the state that an earlier process
 // of this boot has left.
@@ -111,54 +138,161 @@ func (f *force) recallMTU() {
 // as often as the server likes.
 const minRemembered = time.Minute
 
-// step brings the wanted lease into force, publishes the result, and reports
-// whether all is as wanted.
-func (f *force) step() bool {
+// step brings what is wanted into force, and publishes the result.
+func (f *force) step() outcome {
 	d := f.d
 	d.mu.Lock()
-	link, linkErr, lease, mac, forget, before := d.link, d.linkErr, d.lease, d.leaseMAC, d.forget, d.applied
+	if d.gen == 0 { // the interface is not known yet
+		d.mu.Unlock()
+		return good
+	}
+	now := wanted{cfg: d.want, link: d.link, lease: d.lease, mac: d.leaseMAC,
+		master: d.usableLocked(d.want.Eth0.Address.Addr()), slave: d.usableLocked(d.want.Slave.Addr())}
+	gen, linkErr, forget, before := d.gen, d.linkErr, d.forget, d.inForce
 	d.forget = false
 	d.mu.Unlock()
 
-	var applied *dhcp.Lease
-	var problem error
+	var is inForce
+	problem := linkErr
 	if linkErr == nil {
-		applied, problem = f.apply(link, lease)
+		is, problem = f.apply(now)
 	}
 	d.mu.Lock()
-	d.applied, d.problem = applied, problem
+	d.inForce = is
+	if d.problem = problem; linkErr != nil {
+		d.problem = nil // it is told as the link's
+	}
+	for _, a := range is.owns() {
+		if c := d.claims[a]; c != nil {
+			c.held = true
+		}
+	}
+	duplicates := d.duplicatesLocked()
+	d.settleLocked(gen, problem)
 	d.mu.Unlock()
 
-	if applied != nil && (before == nil || before.Address != applied.Address) {
-		if err := d.cfg.Kernel.Announce(applied.Address.Addr()); err != nil {
+	for _, a := range is.owns() {
+		if slices.Contains(before.owns(), a) {
+			continue
+		}
+		if err := d.cfg.Kernel.Announce(a); err != nil {
 			f.log.Warn("address is not announced", "err", err)
 		}
 	}
-	f.publish(link, linkErr, applied, problem)
+	if !slices.Equal(is.owns(), before.owns()) {
+		poke(d.ears)
+	}
+	f.publish(now, linkErr, is, problem, duplicates)
 	switch {
-	case applied != nil && applied.Length >= minRemembered:
-		f.remember(applied, mac)
-	case applied != nil || forget:
+	case is.lease != nil && is.lease.Length >= minRemembered:
+		f.remember(is.lease, now.mac)
+	case is.lease != nil || forget:
 		f.forget()
 	}
-	return problem == nil
+	switch {
+	case problem != nil && linkErr == nil:
+		return bad
+	case f.pending:
+		return soon
+	}
+	return good
 }
 
-// apply makes the kernel agree with the lease, nil for none, and returns it
-// when its address is in force.
-func (f *force) apply(link Link, lease *dhcp.Lease) (*dhcp.Lease, error) {
+// settleLocked tells those who wait in Applied how the generation ended, once it
+// has: while an address is being asked for, it has not.
+func (d *Daemon) settleLocked(gen int, problem error) {
+	taken := []netconfig.Duplicate{}
+	for a, c := range d.claims {
+		switch {
+		case c.state == asking && d.link.Carrier:
+			return
+		case c.owner != nil:
+			taken = append(taken, netconfig.Duplicate{Address: a, HardwareAddress: c.owner.String()})
+		}
+	}
+	d.done, d.doneErr = gen, errors.Join(problem, duplicateError(taken))
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+// wanted is what a step starts from.
+type wanted struct {
+	cfg           netconfig.Config
+	link          Link
+	lease         *dhcp.Lease
+	mac           string
+	master, slave bool // the static addresses may be in use
+}
+
+// interface4 returns what IPv4 is to be like.
+func (w wanted) interface4(slaveLabel string) netconfig.Interface {
+	var i netconfig.Interface
+	add := func(a netconfig.Address) {
+		same := func(o netconfig.Address) bool { return o.Addr() == a.Addr() }
+		if !slices.ContainsFunc(i.Addresses, same) { // a server may have given the slave's
+			i.Addresses = append(i.Addresses, a)
+		}
+	}
+	switch {
+	case w.cfg.Eth0.Mode == netconfig.ModeDHCP && w.lease != nil:
+		i = w.lease.Interface()
+	case w.master:
+		add(netconfig.Address{Prefix: w.cfg.Eth0.Address})
+	}
+	if w.slave {
+		add(netconfig.Address{Prefix: w.cfg.Slave, Label: slaveLabel})
+	}
+	if gw := w.cfg.Eth0.Gateway; gw.IsValid() {
+		i.Static = append(i.Static, netconfig.Route{Destination: netconfig.Default, Gateway: gw})
+	}
+	for _, r := range w.cfg.Routes {
+		if r.Destination.Addr().Is4() {
+			i.Static = append(i.Static, r)
+		}
+	}
+	if w.cfg.Eth0.MTU != 0 {
+		i.MTU = w.cfg.Eth0.MTU
+	}
+	return i
+}
+
+// interface6 returns what IPv6 is to be like.
+func (w wanted) interface6() netconfig.Interface6 {
+	i := netconfig.Interface6{Mode: w.cfg.IPv6.Mode}
+	if w.cfg.IPv6.Address.IsValid() {
+		i.Addresses = append(i.Addresses, netconfig.Address{Prefix: w.cfg.IPv6.Address})
+	}
+	if gw := w.cfg.IPv6.Gateway; gw.IsValid() {
+		i.Routes = append(i.Routes, netconfig.Route{Destination: netconfig.Default6, Gateway: gw})
+	}
+	for _, r := range w.cfg.Routes {
+		if r.Destination.Addr().Is6() {
+			i.Routes = append(i.Routes, r)
+		}
+	}
+	return i
+}
+
+// apply makes the kernel agree, and returns what is in force.
+func (f *force) apply(w wanted) (inForce, error) {
 	if f.linkMTU == 0 {
-		f.linkMTU = link.MTU
+		f.linkMTU = w.link.MTU
 	}
-	var want netconfig.Interface
-	if lease != nil {
-		want = lease.Interface()
-	}
+	// With it the slave stays when the master of the same network goes; without
+	// it Apply puts the slave back.
+	f.tune("ipv4", "promote_secondaries", "1")
+	// RFC 3756, 4.2.7: one advertisement must not make all packets die early.
+	f.tune("ipv6", "accept_ra_min_hop_limit", "64")
+	want := w.interface4(f.d.cfg.Interface + ":0")
 	want.MTU = f.mtu(want.MTU)
 	changes, err := Apply(f.d.cfg.Kernel, want)
-	for _, c := range changes {
+	want6 := w.interface6()
+	changes6, err6 := Apply6(f.d.cfg.Kernel, want6)
+	for _, c := range append(changes, changes6...) {
 		f.log.Info("applied", "change", c)
 	}
+	is, errNow := f.look(w, want)
+	err = errors.Join(err, err6, errNow)
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -167,14 +301,86 @@ func (f *force) apply(link Link, lease *dhcp.Lease) (*dhcp.Lease, error) {
 		f.log.Error("configuration is not in force", "err", err)
 	}
 	f.problem = text
-	if lease == nil || err == nil {
-		return lease, err
+	return is, err
+}
+
+// tune sets a parameter that is good to have. That it cannot be set is told
+// once, and no reason not to work.
+func (f *force) tune(family, name, value string) {
+	have, err := f.d.cfg.Kernel.Sysctl(family, name)
+	if err == nil && have != value {
+		err = f.d.cfg.Kernel.SetSysctl(family, name, value)
 	}
-	have, _ := f.d.cfg.Kernel.Addresses()
-	if !slices.ContainsFunc(have, func(a netconfig.Address) bool { return a.Prefix == lease.Address }) {
-		lease = nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !f.warned[name] {
+		f.warned[name] = true
+		f.log.Warn("parameter is not set", "name", name, "err", err)
 	}
-	return lease, err
+}
+
+// retry6 is how long the kernel leaves an IPv6 address that somebody has alone.
+const retry6 = 30 * time.Second
+
+// look finds out what is in force.
+func (f *force) look(w wanted, want netconfig.Interface) (inForce, error) {
+	var is inForce
+	have, err := f.d.cfg.Kernel.Addresses()
+	has := func(p netip.Prefix) bool {
+		return slices.ContainsFunc(have, func(a netconfig.Address) bool { return a.Prefix == p })
+	}
+	for _, a := range want.Addresses {
+		switch {
+		case !has(a.Prefix):
+		case a.Label != "":
+			is.slave = a.Prefix
+		default:
+			is.master = a.Prefix
+			if w.cfg.Eth0.Mode == netconfig.ModeDHCP {
+				is.lease = w.lease
+			}
+		}
+	}
+	if is.master.IsValid() && w.slave && !is.slave.IsValid() && w.cfg.Slave.Addr() == is.master.Addr() {
+		err = errors.Join(err, fmt.Errorf("the DHCP server has given eth0 the slave's address %v", is.master.Addr()))
+	}
+	for _, r := range wantedRoutes(want) {
+		if r.Static {
+			is.routes = append(is.routes, r.Route)
+		}
+	}
+	if is.master.IsValid() {
+		for _, r := range want.Static {
+			if !slices.Contains(is.routes, r) {
+				err = errors.Join(err, fmt.Errorf("route to %v: the gateway %v is in no network of this appliance", r.Destination, r.Gateway))
+			}
+		}
+	}
+	have6, err6 := f.d.cfg.Kernel.Addresses6()
+	f.pending = false
+	again := time.Since(f.tried6) >= retry6
+	for _, a := range have6 {
+		switch {
+		case a.Tentative:
+			f.pending = true
+		case a.Duplicate:
+			err6 = errors.Join(err6, duplicateError([]netconfig.Duplicate{{Address: a.Addr()}}))
+			if again && !a.Auto {
+				f.tried6 = time.Now()
+				err6 = errors.Join(err6, f.d.cfg.Kernel.RemoveAddress(a.Address)) // the next step gives it again
+			}
+		default:
+			is.v6 = append(is.v6, a.Prefix)
+		}
+	}
+	gw6, errGW := f.d.cfg.Kernel.Gateway6()
+	if w.cfg.IPv6.Mode != netconfig.ModeOff {
+		is.gw6 = gw6
+		for _, r := range wantedRoutes6(w.interface6()) {
+			if r.Destination != netconfig.Default6 {
+				is.routes = append(is.routes, r.Route)
+			}
+		}
+	}
+	return is, errors.Join(err, err6, errGW)
 }
 
 // mtu returns the MTU to apply. One that the interface cannot have is tried
@@ -196,45 +402,91 @@ func (f *force) mtu(want int) int {
 	return want
 }
 
-// publish writes the state and the resolver's file.
-func (f *force) publish(link Link, linkErr error, lease *dhcp.Lease, problem error) {
+// publish writes the state and the resolver's file, and tells the state to whom
+// it concerns.
+func (f *force) publish(w wanted, linkErr error, is inForce, problem error, duplicates []netconfig.Duplicate) {
 	s := netconfig.State{
+		Version:         netconfig.StateVersion,
 		Interface:       f.d.cfg.Interface,
-		HardwareAddress: link.HardwareAddr.String(),
+		HardwareAddress: w.link.HardwareAddr.String(),
 		Link:            netconfig.LinkMissing,
-		Mode:            netconfig.ModeDHCP,
+		Mode:            w.cfg.Eth0.Mode,
 		LinkMTU:         f.linkMTU,
 		Addresses:       []netip.Prefix{},
+		Slave:           is.slave,
+		Routes:          is.routes,
+		IPv6Mode:        w.cfg.IPv6.Mode,
+		IPv6:            is.v6,
+		Gateway6:        is.gw6,
+		Duplicates:      duplicates,
 	}
 	switch {
 	case linkErr != nil:
-	case link.Carrier:
+	case w.link.Carrier:
 		s.Link = netconfig.LinkUp
 	default:
 		s.Link = netconfig.LinkNoCarrier
 	}
 	if linkErr == nil {
-		s.MTU = link.MTU
+		s.MTU = w.link.MTU
 	}
-	var r netconfig.Resolver
-	if lease != nil {
-		s.Addresses = []netip.Prefix{lease.Address}
-		s.Gateway = netconfig.Gateway(lease.Routes)
-		s.Routes, s.DNS, s.Search, s.NTP = lease.Routes, lease.DNS, lease.Search, lease.NTP
-		s.Hostname = lease.Hostname
-		s.Lease = lease.State()
-		r = netconfig.Resolver{DNS: lease.DNS, Search: lease.Search}
+	if is.master.IsValid() {
+		s.Addresses = append(s.Addresses, is.master)
 	}
-	if problem != nil {
-		s.Problem = problem.Error()
+	if l := is.lease; l != nil {
+		for _, r := range l.Routes {
+			same := func(o netconfig.Route) bool { return o.Destination == r.Destination }
+			if !slices.ContainsFunc(s.Routes, same) {
+				s.Routes = append(s.Routes, r)
+			}
+		}
+		s.Hostname, s.Domain, s.NTP = l.Hostname, l.Domain, l.NTP
+		s.Lease = l.State()
 	}
-	f.write(f.d.cfg.RunDir, netconfig.ResolvFile, r.File(), 0o644)
+	s.Gateway = netconfig.Gateway(s.Routes)
+	s.DNS, s.DNSSource, s.Search = resolver(w.cfg, is)
+	if linkErr == nil {
+		if err := errors.Join(problem, duplicateError(duplicates)); err != nil {
+			s.Problem = err.Error()
+		}
+	}
+	f.write(f.d.cfg.RunDir, netconfig.ResolvFile, netconfig.Resolver{DNS: s.DNS, Search: s.Search}.File(), 0o644)
 	b, err := s.Encode()
 	if err != nil { // a State is plain values
 		f.log.Error("state cannot be encoded", "err", err)
 		return
 	}
 	f.write(f.d.cfg.RunDir, netconfig.StateFile, b, 0o644)
+	f.d.mu.Lock()
+	same := reflect.DeepEqual(s, f.d.state)
+	f.d.state = s
+	f.d.mu.Unlock()
+	if !same && f.d.cfg.OnState != nil {
+		f.d.cfg.OnState(s)
+	}
+}
+
+// resolver returns the name servers and the search list: those of the
+// configuration, or else of the first that names any.
+func resolver(c netconfig.Config, is inForce) (dns []netip.Addr, source string, search []string) {
+	type given struct {
+		dns    []netip.Addr
+		search []string
+		source string
+	}
+	from := []given{{c.DNS.Servers, c.DNS.Search, netconfig.FromConfig}}
+	if l := is.lease; l != nil {
+		from = append(from, given{l.DNS, l.Search, netconfig.FromDHCP})
+	}
+	for _, g := range from {
+		if len(dns) == 0 && len(g.dns) > 0 {
+			dns, source = g.dns, g.source
+		}
+		if len(search) == 0 && len(g.search) > 0 {
+			search = g.search
+		}
+	}
+	return dns, source, search
 }
 
 // remember writes the lease down for the next start.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"time"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -36,12 +38,17 @@ type Kernel interface {
 
 	// Addresses returns the IPv4 addresses, all of them.
 	Addresses() ([]netconfig.Address, error)
+	// Addresses6 returns the IPv6 addresses without link-local ones.
+	Addresses6() ([]Address6, error)
 	SetAddress(netconfig.Address) error // adds it, or changes its end
 	RemoveAddress(netconfig.Address) error
 
 	// Routes returns the routes that SetRoute has made, in this process or an
-	// earlier one.
+	// earlier one, of both families.
 	Routes() ([]Route, error)
+	// Gateway6 returns the gateway of IPv6's default route, whoever made it; the
+	// zero Addr is none.
+	Gateway6() (netip.Addr, error)
 	SetRoute(Route) error
 	RemoveRoute(Route) error
 
@@ -49,26 +56,45 @@ type Kernel interface {
 	// until ctx ends (then it returns nil) or watching fails. f is not called
 	// with a state that equals the last one.
 	Watch(ctx context.Context, f func(Link, error)) error
+	// WatchAddresses calls f whenever an address of the interface may have come,
+	// gone or changed, until ctx ends (then it returns nil) or watching fails.
+	WatchAddresses(ctx context.Context, f func()) error
+
+	// Sysctl reads the interface's parameter of that name, of "ipv4" or "ipv6",
+	// and SetSysctl writes it. Without the family in the kernel the error is
+	// fs.ErrNotExist.
+	Sysctl(family, name string) (string, error)
+	SetSysctl(family, name, value string) error
 
 	// Probe asks for a second by ARP who has the address (RFC 5227, 2.1.1);
 	// nil is nobody else.
 	Probe(ctx context.Context, a netip.Addr) (net.HardwareAddr, error)
 	// Announce tells the link that the address is here (RFC 5227, 2.3).
 	Announce(a netip.Addr) error
+	// Conflicts calls f whenever another machine says that it has one of the
+	// addresses (RFC 5227, 2.4), until ctx ends (then it returns nil) or
+	// listening fails. Nothing else on the link wakes the process up.
+	Conflicts(ctx context.Context, own []netip.Addr, f func(netip.Addr, net.HardwareAddr)) error
+}
+
+// Address6 is an IPv6 address as the kernel has it.
+type Address6 struct {
+	netconfig.Address
+	Auto      bool // the kernel made it after a router advertisement
+	Tentative bool // the kernel is still asking whether somebody has it
+	Duplicate bool // somebody has it: it is not in use
 }
 
 // Route is a route and the own address that is used on it.
 type Route struct {
 	netconfig.Route
-	Source netip.Addr
-	OnLink bool // the gateway is on the link whatever the addresses say
+	Source netip.Addr // IPv4
+	OnLink bool       // the gateway is on the link whatever the addresses say
+	Static bool       // of the configuration, not of DHCP
 }
 
 // Linux is the Kernel's interface with this name.
 type Linux string
-
-// forever is the kernel's lifetime of an address without an end, in seconds.
-const forever = 0xffffffff
 
 // Link implements Kernel.
 func (n Linux) Link() (Link, error) {
@@ -124,156 +150,6 @@ func (n Linux) SetMTU(bytes int) error {
 	return nil
 }
 
-// Addresses implements Kernel.
-func (n Linux) Addresses() ([]netconfig.Address, error) {
-	l, err := n.link()
-	if err != nil {
-		return nil, err
-	}
-	list, err := netlink.AddrList(l, netlink.FAMILY_V4)
-	if err != nil {
-		return nil, fmt.Errorf("AddrList(%s): %w", string(n), err)
-	}
-	now := time.Now()
-	var out []netconfig.Address
-	for _, a := range list {
-		p, ok := prefix(a.IPNet)
-		if !ok {
-			continue
-		}
-		addr := netconfig.Address{Prefix: p}
-		if a.ValidLft != forever {
-			addr.Until = now.Add(time.Duration(a.ValidLft) * time.Second)
-		}
-		out = append(out, addr)
-	}
-	return out, nil
-}
-
-// prefix converts an IPv4 network, with its host bits.
-func prefix(n *net.IPNet) (netip.Prefix, bool) {
-	if n == nil {
-		return netip.Prefix{}, false
-	}
-	a, ok := netip.AddrFromSlice(n.IP.To4())
-	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(a, bits), ok
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
-}
-
-// SetAddress implements Kernel. The kernel removes the address by itself at its
-// end, even when this process is gone.
-func (n Linux) SetAddress(a netconfig.Address) error {
-	l, err := n.link()
-	if err != nil {
-		return err
-	}
-	seconds := forever
-	if !a.Until.IsZero() {
-		seconds = min(max(int(time.Until(a.Until)/time.Second), 1), forever-1)
-	}
-	err = netlink.AddrReplace(l, &netlink.Addr{IPNet: ipNet(a.Prefix), ValidLft: seconds, PreferedLft: seconds})
-	if err != nil {
-		return fmt.Errorf("AddrReplace(%s, %v): %w", string(n), a.Prefix, err)
-	}
-	return nil
-}
-
-// RemoveAddress implements Kernel.
-func (n Linux) RemoveAddress(a netconfig.Address) error {
-	l, err := n.link()
-	if err != nil {
-		return err
-	}
-	err = netlink.AddrDel(l, &netlink.Addr{IPNet: ipNet(a.Prefix)})
-	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) { // its end came first
-		return fmt.Errorf("AddrDel(%s, %v): %w", string(n), a.Prefix, err)
-	}
-	return nil
-}
-
-// protocol marks the routes that this package makes.
-const protocol = unix.RTPROT_DHCP
-
-// Routes implements Kernel.
-func (n Linux) Routes() ([]Route, error) {
-	l, err := n.link()
-	if err != nil {
-		return nil, err
-	}
-	filter := &netlink.Route{LinkIndex: l.Attrs().Index, Protocol: protocol, Table: unix.RT_TABLE_MAIN}
-	list, err := netlink.RouteListFiltered(netlink.FAMILY_V4, filter,
-		netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("RouteList(%s): %w", string(n), err)
-	}
-	var out []Route
-	for _, r := range list {
-		dst := netconfig.Default
-		if r.Dst != nil {
-			dst, _ = prefix(r.Dst)
-		}
-		gw, _ := netip.AddrFromSlice(r.Gw.To4())
-		src, _ := netip.AddrFromSlice(r.Src.To4())
-		out = append(out, Route{
-			Route:  netconfig.Route{Destination: dst, Gateway: gw},
-			Source: src,
-			OnLink: r.Flags&int(netlink.FLAG_ONLINK) != 0,
-		})
-	}
-	return out, nil
-}
-
-// SetRoute implements Kernel.
-func (n Linux) SetRoute(r Route) error {
-	nr, err := n.route(r)
-	if err != nil {
-		return err
-	}
-	if err := netlink.RouteReplace(nr); err != nil {
-		return fmt.Errorf("RouteReplace(%s, %v via %v): %w", string(n), r.Destination, r.Gateway, err)
-	}
-	return nil
-}
-
-// RemoveRoute implements Kernel.
-func (n Linux) RemoveRoute(r Route) error {
-	nr, err := n.route(r)
-	if err != nil {
-		return err
-	}
-	err = netlink.RouteDel(nr)
-	if err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("RouteDel(%s, %v via %v): %w", string(n), r.Destination, r.Gateway, err)
-	}
-	return nil
-}
-
-func (n Linux) route(r Route) (*netlink.Route, error) {
-	l, err := n.link()
-	if err != nil {
-		return nil, err
-	}
-	nr := &netlink.Route{
-		LinkIndex: l.Attrs().Index,
-		Dst:       ipNet(r.Destination),
-		Src:       r.Source.AsSlice(),
-		Gw:        r.Gateway.AsSlice(),
-		Protocol:  protocol,
-		Table:     unix.RT_TABLE_MAIN,
-	}
-	if !r.Gateway.IsValid() {
-		nr.Scope = netlink.SCOPE_LINK
-	}
-	if r.OnLink {
-		nr.Flags = int(netlink.FLAG_ONLINK)
-	}
-	return nr, nil
-}
-
 // Watch implements Kernel.
 func (n Linux) Watch(ctx context.Context, f func(Link, error)) error {
 	done := make(chan struct{})
@@ -320,4 +196,53 @@ func (n Linux) Watch(ctx context.Context, f func(Link, error)) error {
 		return nil
 	}
 	return fmt.Errorf("link updates ended: %w", failed)
+}
+
+// WatchAddresses implements Kernel.
+func (n Linux) WatchAddresses(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	updates := make(chan netlink.AddrUpdate)
+	var failed error
+	err := netlink.AddrSubscribeWithOptions(updates, done, netlink.AddrSubscribeOptions{
+		ErrorCallback: func(err error) { failed = err },
+	})
+	if err != nil {
+		close(done)
+		return fmt.Errorf("AddrSubscribe: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { close(done) })
+	defer func() {
+		if stop() {
+			close(done)
+		}
+		for range updates { // until the sender is gone
+		}
+	}()
+	f() // what came before the subscription
+	for u := range updates {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if l, err := n.link(); err == nil && u.LinkIndex == l.Attrs().Index {
+			f()
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("address updates ended: %w", failed)
+}
+
+// sysctls is where the kernel's parameters are.
+const sysctls = "/proc/sys/net"
+
+// Sysctl implements Kernel.
+func (n Linux) Sysctl(family, name string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(sysctls, family, "conf", string(n), name))
+	return strings.TrimSpace(string(b)), err
+}
+
+// SetSysctl implements Kernel. CAP_NET_ADMIN may.
+func (n Linux) SetSysctl(family, name, value string) error {
+	return os.WriteFile(filepath.Join(sysctls, family, "conf", string(n), name), []byte(value), 0)
 }

@@ -3,7 +3,7 @@
 // publishes in its folder, and the resolver's file. It is plain types, their
 // file formats and their rules; package ethernet makes Linux agree with them.
 //
-// Limits: IPv4. IPv6 is left to the kernel (router advertisements).
+// Limits: one interface, with one IPv4 address and one alias of it.
 package netconfig
 
 import (
@@ -54,14 +54,26 @@ var Default = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 type Address struct {
 	netip.Prefix
 	Until time.Time // zero: for ever
+	Label string    // of an alias, "eth0:0"; "": the interface's own address
 }
 
 // Interface is the IPv4 configuration that an interface is to have.
 type Interface struct {
-	Addresses []Address
-	Routes    []Route
-	MTU       int // bytes; 0: as it is
+	Addresses []Address // the master's first
+	Routes    []Route   // of DHCP
+	Static    []Route   // of the configuration, before those of DHCP
+	MTU       int       // bytes; 0: as it is
 }
+
+// Interface6 is the IPv6 configuration that an interface is to have.
+type Interface6 struct {
+	Mode      string    // ModeAuto, ModeStatic or ModeOff
+	Addresses []Address // beside those that the kernel takes from router advertisements
+	Routes    []Route
+}
+
+// Default6 is the destination of a default route of IPv6.
+var Default6 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 
 // Resolver is what the resolver's file says.
 type Resolver struct {

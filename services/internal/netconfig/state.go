@@ -9,7 +9,7 @@ import (
 )
 
 // StateVersion is the version of the state file that this package knows.
-const StateVersion = 1
+const StateVersion = 2
 
 // MaxStateSize is the largest state file in bytes that is read.
 const MaxStateSize = 64 << 10
@@ -27,6 +27,14 @@ const (
 	LinkUp        Link = "up"
 )
 
+// Where the name servers of a State come from.
+const (
+	FromConfig = "config"
+	FromDHCP   = "dhcp"
+	FromDHCP6  = "dhcp6"
+	FromRouter = "router" // router advertisements
+)
+
 // State is what the network service publishes of one interface: what is in
 // force, not what is wished.
 type State struct {
@@ -34,18 +42,32 @@ type State struct {
 	Interface       string         `json:"interface"`
 	HardwareAddress string         `json:"hardwareAddress,omitempty"`
 	Link            Link           `json:"link"`
-	Mode            string         `json:"mode"`
+	Mode            string         `json:"mode"`              // of the master: ModeDHCP or ModeStatic
 	MTU             int            `json:"mtu,omitempty"`     // bytes, in force
-	LinkMTU         int            `json:"linkMTU,omitempty"` // bytes, without DHCP's
-	Addresses       []netip.Prefix `json:"addresses"`
+	LinkMTU         int            `json:"linkMTU,omitempty"` // bytes, without DHCP's and the configuration's
+	Addresses       []netip.Prefix `json:"addresses"`         // IPv4 of the master: one, or none
+	Slave           netip.Prefix   `json:"slave,omitzero"`
 	Gateway         netip.Addr     `json:"gateway,omitzero"`
-	Routes          []Route        `json:"routes,omitempty"`
+	Routes          []Route        `json:"routes,omitempty"` // of both families, default routes of IPv4 included
+	IPv6Mode        string         `json:"ipv6Mode,omitempty"`
+	IPv6            []netip.Prefix `json:"ipv6,omitempty"` // without link-local ones
+	Gateway6        netip.Addr     `json:"gateway6,omitzero"`
 	DNS             []netip.Addr   `json:"dns,omitempty"`
+	DNSSource       string         `json:"dnsSource,omitempty"`
 	Search          []string       `json:"search,omitempty"`
-	NTP             []netip.Addr   `json:"ntp,omitempty"`
+	NTP             []netip.Addr   `json:"ntp,omitempty"`      // that DHCP and DHCPv6 name
 	Hostname        string         `json:"hostname,omitempty"` // that the server proposes
+	Domain          string         `json:"domain,omitempty"`   // that the server names
 	Lease           *Lease         `json:"lease,omitempty"`
+	Lease6          *Lease         `json:"lease6,omitempty"`
+	Duplicates      []Duplicate    `json:"duplicates,omitempty"`
 	Problem         string         `json:"problem,omitempty"` // why a configuration is not in force
+}
+
+// Duplicate is an own address that another machine has.
+type Duplicate struct {
+	Address         netip.Addr `json:"address"`
+	HardwareAddress string     `json:"hardwareAddress,omitempty"` // of the other; IPv6 does not tell
 }
 
 // Lease is the times of a DHCP lease, all UTC; zero times are never.

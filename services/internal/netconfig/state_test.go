@@ -25,6 +25,14 @@ func testState() State {
 		Search:          []string{"example.org"},
 		NTP:             []netip.Addr{netip.MustParseAddr("10.0.2.4")},
 		Hostname:        "parley",
+		Domain:          "example.org",
+		Slave:           netip.MustParsePrefix("10.0.2.16/24"),
+		IPv6Mode:        ModeAuto,
+		IPv6:            []netip.Prefix{netip.MustParsePrefix("2001:db8::7/64")},
+		Gateway6:        netip.MustParseAddr("fe80::1"),
+		DNSSource:       FromDHCP,
+		Lease6:          &Lease{Server: netip.MustParseAddr("fe80::1"), Acquired: at},
+		Duplicates:      []Duplicate{{netip.MustParseAddr("10.0.2.16"), "52:54:00:12:34:57"}},
 		Lease:           &Lease{Server: netip.MustParseAddr("10.0.2.2"), Acquired: at, Renew: at.Add(time.Hour), Expires: at.Add(2 * time.Hour)},
 		Problem:         "none",
 	}
@@ -50,10 +58,10 @@ func TestDecodeStateBad(t *testing.T) {
 	for in, want := range map[string]string{
 		``:                                  "unexpected end",
 		`[]`:                                "cannot unmarshal",
-		`{}`:                                "version 0, want 1",
-		`{"version":2}`:                     "version 2, want 1",
-		`{"version":1,"adresses":1}`:        "unknown field",
-		`{"version":1,"gateway":"x"}`:       "unable to parse IP",
+		`{}`:                                "version 0, want 2",
+		`{"version":1}`:                     "version 1, want 2",
+		`{"version":2,"adresses":1}`:        "unknown field",
+		`{"version":2,"gateway":"x"}`:       "unable to parse IP",
 		strings.Repeat(" ", MaxStateSize+1): "want at most",
 	} {
 		if _, err := DecodeState([]byte(in)); err == nil || !strings.Contains(err.Error(), want) {
@@ -68,7 +76,7 @@ func FuzzDecodeState(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
-	f.Add([]byte(`{"version":1,"addresses":["10.0.2.15/24"]}`))
+	f.Add([]byte(`{"version":2,"addresses":["10.0.2.15/24"]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := DecodeState(b)
 		if err != nil {

@@ -1,0 +1,201 @@
+package ethernet
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/parley-meet/parley/services/internal/dhcp"
+	"github.com/parley-meet/parley/services/internal/netconfig"
+)
+
+// releaseLimit is how long giving a lease back may take.
+const releaseLimit = 3 * time.Second
+
+// runSteer owns the DHCP client: it starts and ends it as the interface and the
+// configuration say.
+func (d *Daemon) runSteer(ctx context.Context) error {
+	defer func() { d.stop() }() // what is in force stays
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-d.links:
+			if err := d.setLink(ctx, e.link, e.err); err != nil {
+				return err
+			}
+		case <-d.steer:
+			d.mu.Lock()
+			seen := d.seen
+			d.mu.Unlock()
+			if seen { // else it is not known yet what there is to steer
+				d.follow(ctx)
+			}
+		}
+	}
+}
+
+// setLink takes a new state of the interface.
+func (d *Daemon) setLink(ctx context.Context, l Link, err error) error {
+	if err == nil && len(l.HardwareAddr) != 6 {
+		err = fmt.Errorf("hardware address %q is not of an Ethernet", l.HardwareAddr.String())
+	}
+	if err != nil {
+		l = Link{}
+	}
+	d.mu.Lock()
+	came := l.Carrier && !d.link.Carrier
+	d.link, d.linkErr, d.seen = l, err, true
+	if came {
+		for _, c := range d.claims { // it may be another link
+			c.state = asking
+		}
+	}
+	d.mu.Unlock()
+	log := d.cfg.Log.With("interface", d.cfg.Interface)
+	if err != nil {
+		log.Warn("interface cannot be used", "err", err)
+	} else {
+		log.Info("link", "up", l.Up, "carrier", l.Carrier, "mtu", l.MTU, "hardwareAddress", l.HardwareAddr.String())
+	}
+	d.follow(ctx)
+	if d.started {
+		return nil
+	}
+	d.started = true
+	return d.cfg.Started(d.Detail())
+}
+
+// follow has the tasks follow what is wanted on the interface as it is.
+func (d *Daemon) follow(ctx context.Context) {
+	d.mu.Lock()
+	next, gen, l, linkErr := d.next, d.nextGen, d.link, d.linkErr
+	d.mu.Unlock()
+	key := ""
+	if linkErr == nil && next.Eth0.Mode == netconfig.ModeDHCP {
+		key = l.HardwareAddr.String() + " " + d.hostname(next)
+	}
+	if d.key != key {
+		if linkErr == nil && key == "" {
+			d.release(ctx) // before the apply task takes the address away
+		}
+		d.endClient()
+	}
+	d.mu.Lock()
+	d.want, d.gen = next, gen
+	if next.Eth0.Mode != netconfig.ModeDHCP {
+		d.lease, d.forget = nil, true
+	}
+	d.claimLocked()
+	d.mu.Unlock()
+	if d.key != key && key != "" {
+		d.startClient(ctx, l)
+		d.key = key
+	}
+	if linkErr == nil && !l.Up {
+		// Its effect comes as an update.
+		if err := d.cfg.Kernel.SetUp(); err != nil {
+			d.cfg.Log.Error("link does not come up", "interface", d.cfg.Interface, "err", err)
+		}
+	}
+	if d.client != nil {
+		d.client.Carrier(l.Up && l.Carrier)
+	}
+	poke(d.guard)
+	poke(d.ears)
+	poke(d.kick)
+}
+
+// startClient starts a DHCP client with what is known of the hardware address.
+func (d *Daemon) startClient(ctx context.Context, l Link) {
+	log := d.cfg.Log.With("interface", d.cfg.Interface)
+	known, held := d.recall(l.HardwareAddr)
+	mac := l.HardwareAddr.String()
+	c := dhcp.New(dhcp.Config{
+		Identity: dhcp.Identity{HardwareAddr: l.HardwareAddr, Hostname: d.hostname(d.want)},
+		Wire:     d.cfg.Wire,
+		Host:     &host{d, mac},
+		Known:    known,
+		Held:     held,
+		Rand:     d.cfg.Rand,
+		Log:      log,
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	d.mu.Lock()
+	d.client = c
+	if held { // before the apply task sees that nothing is wanted
+		d.lease, d.leaseMAC = known, mac
+	}
+	d.stop = func() {
+		cancel()
+		<-done
+	}
+	d.mu.Unlock()
+	go func() {
+		defer close(done)
+		c.Run(ctx) // ends with ctx, never with an error
+	}()
+}
+
+// release has the client, if any, give its lease back.
+func (d *Daemon) release(ctx context.Context) {
+	if d.client == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
+	defer cancel()
+	if err := d.client.Release(ctx); err != nil {
+		d.cfg.Log.Warn("lease is not given back", "interface", d.cfg.Interface, "err", err)
+	}
+}
+
+// endClient ends the client, and what it had asked for.
+func (d *Daemon) endClient() {
+	d.stop()
+	d.key = ""
+	d.mu.Lock()
+	d.client, d.lease, d.stop = nil, nil, func() {}
+	d.mu.Unlock()
+}
+
+// claimLocked begins and ends the claims of the static addresses.
+func (d *Daemon) claimLocked() {
+	wanted := map[netip.Addr]bool{}
+	for _, p := range []netip.Prefix{d.want.Eth0.Address, d.want.Slave} {
+		if p.IsValid() && d.linkErr == nil {
+			wanted[p.Addr()] = true
+		}
+	}
+	for a := range d.claims {
+		if !wanted[a] {
+			delete(d.claims, a)
+		}
+	}
+	have, err := d.cfg.Kernel.Addresses()
+	if err != nil && len(wanted) > 0 {
+		d.cfg.Log.Warn("addresses are not known", "interface", d.cfg.Interface, "err", err)
+	}
+	for a := range wanted {
+		if d.claims[a] != nil {
+			continue
+		}
+		c := &claim{}
+		for _, h := range have {
+			c.held = c.held || h.Addr() == a
+		}
+		d.claims[a] = c
+	}
+}
+
+// setLease sets what is to be applied; nil ends what was, for later starts too.
+func (d *Daemon) setLease(l *dhcp.Lease, mac string) {
+	d.mu.Lock()
+	d.lease, d.leaseMAC, d.forget = l, mac, l == nil
+	if l != nil {
+		delete(d.clashes, l.Address.Addr())
+	}
+	d.mu.Unlock()
+	poke(d.kick)
+}
