@@ -212,8 +212,6 @@ func TestCarrier(t *testing.T) {
 		w := run(t, newServer(time.Hour), nil, false)
 		w.expect(t, 2*time.Second, acquired, bound)
 		w.client.Carrier(false)
-		w.client.Carrier(true)
-		w.client.Carrier(false) // only the last word counts
 		w.expect(t, 50*time.Minute, "", "")
 		w.client.Carrier(true)
 		w.client.Carrier(true)
