@@ -15,8 +15,10 @@ import (
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/image/liveness"
+	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/certificate"
 	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/nic"
 	"github.com/parley-meet/parley/services/internal/webconsole"
 )
@@ -38,10 +40,20 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 		return err
 	}
 	certs := &certificate.Keeper{Dir: filepath.Join(layout.PermDir, webName), RunDir: layout.CredentialRunDir}
+	pid1 := &control.Client{Path: layout.ControlSocket}
+	adm := admin.New(admin.Config{
+		Appliance:  pid1,
+		Network:    &netclient.Client{Path: netclient.Socket},
+		Store:      credential.NewStore(),
+		Hasher:     credential.NewHasher(waitingLogins),
+		Interfaces: nic.List,
+		Dir:        layout.CredentialDir,
+		Log:        log,
+	})
+	defer adm.Close()
 	c := webconsole.New(webconsole.Config{
-		Appliance:   &control.Client{Path: layout.ControlSocket},
-		Store:       credential.NewStore(),
-		Hasher:      credential.NewHasher(waitingLogins),
+		Admin:       webconsole.WithoutCertificates{Admin: adm},
+		Appliance:   pid1,
 		Interfaces:  nic.List,
 		Certificate: certs,
 		Cutting:     []string{webName, networkName},

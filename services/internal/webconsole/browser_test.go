@@ -74,7 +74,7 @@ func newTab(t *testing.T, language string) *tab {
 		cancel()
 	})
 	b := &tab{t, ctx}
-	call(b, log.Enable, cdp.Empty{})
+	command(b, log.Enable, cdp.Empty{})
 	b.size(1280)
 	return b
 }
@@ -108,8 +108,8 @@ func (b *tab) value(script string) string {
 	return s
 }
 
-// call runs a command of the browser's protocol.
-func call[P, R any](b *tab, cmd cdp.Command[P, R], params P) {
+// command runs a command of the browser's protocol.
+func command[P, R any](b *tab, cmd cdp.Command[P, R], params P) {
 	b.t.Helper()
 	if _, err := chromedp.Call(b.ctx, cmd, params); err != nil {
 		b.t.Fatal(err)
@@ -118,7 +118,7 @@ func call[P, R any](b *tab, cmd cdp.Command[P, R], params P) {
 
 func (b *tab) size(width int64) {
 	b.t.Helper()
-	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 800, DeviceScaleFactor: 1, Mobile: width < 500})
+	command(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 800, DeviceScaleFactor: 1, Mobile: width < 500})
 }
 
 func (b *tab) media(features ...string) {
@@ -127,7 +127,7 @@ func (b *tab) media(features ...string) {
 	for i := 0; i < len(features); i += 2 {
 		p.Features = append(p.Features, &emulation.MediaFeature{Name: features[i], Value: features[i+1]})
 	}
-	call(b, emulation.SetEmulatedMedia, p)
+	command(b, emulation.SetEmulatedMedia, p)
 }
 
 func (b *tab) login(base string) {

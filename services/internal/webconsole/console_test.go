@@ -2,6 +2,7 @@ package webconsole
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -17,8 +18,12 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/account"
+	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/admintest"
 	"github.com/parley-meet/parley/services/internal/credential"
-	"github.com/parley-meet/parley/services/internal/nic"
+	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/netclient"
 )
 
 func TestLogin(t *testing.T) {
@@ -59,8 +64,8 @@ func TestLogin(t *testing.T) {
 	// A new login makes a new session and ends the old one.
 	old := cookie
 	a = b.login(testPassword)
-	if a.header.Get("Set-Cookie") == old || len(r.c.sessions.m) != 1 {
-		t.Errorf("a second login: %q after %q, %d sessions", a.header.Get("Set-Cookie"), old, len(r.c.sessions.m))
+	if a.header.Get("Set-Cookie") == old || r.c.sessions.Len() != 1 {
+		t.Errorf("a second login: %q after %q, %d sessions", a.header.Get("Set-Cookie"), old, r.c.sessions.Len())
 	}
 	if a := b.do("POST", "/logout", url.Values{}); a.status != http.StatusSeeOther || a.header.Get("Location") != "/login?ended=logout" {
 		t.Errorf("logout: %d to %q", a.status, a.header.Get("Location"))
@@ -68,8 +73,8 @@ func TestLogin(t *testing.T) {
 	if a := b.get("/"); a.status != http.StatusSeeOther {
 		t.Errorf("after logout: %d", a.status)
 	}
-	if len(r.c.sessions.m) != 0 {
-		t.Errorf("%d sessions after logout", len(r.c.sessions.m))
+	if r.c.sessions.Len() != 0 {
+		t.Errorf("%d sessions after logout", r.c.sessions.Len())
 	}
 	logs := r.logs.String()
 	if strings.Contains(logs, testPassword) || strings.Contains(logs, "wrong") {
@@ -152,8 +157,30 @@ func TestGeneratedPassword(t *testing.T) {
 	if a := b.login(strings.ToUpper(strings.ReplaceAll(k.Plain(), "-", " "))); a.status != http.StatusSeeOther {
 		t.Fatalf("login: %d", a.status)
 	}
-	if a := b.get("/"); !strings.Contains(a.body, "The generated password is in use") {
-		t.Error("the page does not say that the password is the generated one")
+	// Nothing else is reachable before another one is set.
+	for _, path := range []string{"/", "/services", "/system", "/api"} {
+		if a := b.get(path); a.header.Get("Location") != "/password" {
+			t.Errorf("%s: %d to %q", path, a.status, a.header.Get("Location"))
+		}
+	}
+	for _, path := range []string{"/api/v1/status", "/api/v1/accounts", "/api/v1/bundle"} {
+		if a := b.get(path); a.status != http.StatusForbidden || a.problem(t).Code != "must-change" {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	if a := b.get("/password"); a.status != http.StatusOK || strings.Contains(a.body, `class="side"`) {
+		t.Errorf("%d\n%s", a.status, a.body)
+	}
+	before := b.cookie()
+	a := b.api("PUT", "/api/v1/account/password", `{"current":"`+k.Plain()+`","new":"`+testPassword+`","confirm":"`+testPassword+`"}`)
+	if a.status != http.StatusNoContent {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if b.cookie() == before {
+		t.Error("the session has its old token")
+	}
+	if a := b.get("/"); a.status != http.StatusOK || !strings.Contains(a.body, "Your password was changed") {
+		t.Errorf("afterwards: %d to %q", a.status, a.header.Get("Location"))
 	}
 }
 
@@ -165,14 +192,14 @@ func TestCrossSite(t *testing.T) {
 		{"Origin": {"https://evil.example"}}, {"Origin": {strings.Replace(r.base, "https", "http", 1) + "1"}}, {"Origin": {"null"}},
 	} {
 		b.header = h
-		for _, path := range []string{"/services/zctrl/stop", "/logout", "/language", "/login"} {
+		for _, path := range []string{"/api/v1/services/zctrl/stop", "/logout", "/language", "/login"} {
 			if a := b.do("POST", path, url.Values{}); a.status != http.StatusForbidden {
 				t.Errorf("POST %s with %v: %d, want 403", path, h, a.status)
 			}
 		}
 	}
 	b.header = http.Header{"Sec-Fetch-Site": {"same-origin"}}
-	if a := b.do("POST", "/services/zctrl/stop", url.Values{}); a.status != http.StatusSeeOther {
+	if a := b.api("POST", "/api/v1/services/zctrl/stop", ""); a.status != http.StatusOK {
 		t.Errorf("from the page itself: %d", a.status)
 	}
 	if got := r.server.Asked(); len(got) != 1 {
@@ -182,12 +209,12 @@ func TestCrossSite(t *testing.T) {
 
 func TestOperate(t *testing.T) {
 	r := newRig(t, testPassword)
-	if a := r.browser().do("POST", "/services/zctrl/stop", url.Values{}); a.header.Get("Location") != "/login" {
+	if a := r.browser().api("POST", "/api/v1/services/zctrl/stop", ""); a.status != http.StatusUnauthorized {
 		t.Errorf("a stranger: %d", a.status)
 	}
 	b := r.loggedIn()
-	if a := b.do("POST", "/services/mmr/restart", url.Values{}); a.status != http.StatusSeeOther {
-		t.Errorf("restart: %d", a.status)
+	if a := b.api("POST", "/api/v1/services/mmr/restart", ""); a.status != http.StatusOK || !strings.Contains(a.body, `"later":false`) {
+		t.Errorf("restart: %d %s", a.status, a.body)
 	}
 	if a := b.get("/"); !strings.Contains(a.body, "Restarted: multimedia router") {
 		t.Errorf("the result is not told:\n%s", a.body)
@@ -195,19 +222,18 @@ func TestOperate(t *testing.T) {
 	if a := b.get("/"); strings.Contains(a.body, "Restarted: multimedia router") {
 		t.Error("the result is told twice")
 	}
-	r.server.Refuse(control.OpStop, &control.Error{Code: control.CodeState, Message: "<it> is not\nrunning"})
-	b.do("POST", "/services/mmr/stop", url.Values{})
-	if a := b.get("/"); !strings.Contains(a.body, "Failed: multimedia router. &lt;it&gt; is not running") {
-		t.Errorf("the refusal is not told:\n%s", a.body)
+	r.server.Refuse(control.OpStop, &control.Error{Code: control.CodeState, Message: "it is not\nrunning"})
+	if a := b.api("POST", "/api/v1/services/mmr/stop", ""); a.status != http.StatusConflict || a.problem(t).Message != "Refused: it is not running" {
+		t.Errorf("a refusal: %d %s", a.status, a.body)
 	}
 	r.server.Refuse(control.OpStop, nil)
-	for _, path := range []string{"/services/none/stop", "/services/mmr/format", "/services/mmr/", "/services/..%2Fmmr/stop", "/services/mmr/stop/x"} {
-		if a := b.do("POST", path, url.Values{}); a.status != http.StatusNotFound {
+	for _, path := range []string{"none/stop", "mmr/format", "mmr/", "..%2Fmmr/stop", "mmr/stop/x"} {
+		if a := b.api("POST", "/api/v1/services/"+path, ""); a.status != http.StatusNotFound {
 			t.Errorf("%s: %d, want 404", path, a.status)
 		}
 	}
-	if a := b.get("/services/mmr/stop"); a.status != http.StatusNotFound {
-		t.Errorf("GET: %d, want 404", a.status)
+	if a := b.get("/api/v1/services/mmr/stop"); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != "POST" {
+		t.Errorf("GET: %d, Allow %q", a.status, a.header.Get("Allow"))
 	}
 	want := []control.Request{{Op: control.OpRestart, Service: "mmr"}, {Op: control.OpStop, Service: "mmr"}}
 	if got := r.server.Asked(); !slices.Equal(got, want) {
@@ -219,17 +245,15 @@ func TestOperateCuttingItselfOff(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, testPassword)
 	b := r.loggedIn()
-	for _, path := range []string{"/services/console-web/stop", "/services/console-web/restart", "/services/network/stop", "/services/network/restart"} {
-		if a := b.do("POST", path, url.Values{}); a.status != http.StatusOK || !strings.Contains(a.body, `name="sure" value="yes"`) {
-			t.Errorf("%s: %d\n%s", path, a.status, a.body)
+	body := b.get("/services").body
+	for _, id := range []string{"ask-console-web-stop", "ask-console-web-restart", "ask-network-stop", "ask-network-restart", "ask-zctrl-stop"} {
+		if !strings.Contains(body, `<dialog id="`+id+`"`) || !strings.Contains(body, `data-confirm="`+id+`"`) {
+			t.Errorf("the page does not ask first: %s", id)
 		}
 	}
-	if got := r.server.Asked(); len(got) != 0 {
-		t.Errorf("asked for %+v before it was confirmed", got)
-	}
-	a := b.do("POST", "/services/console-web/restart", url.Values{"sure": {"yes"}})
-	if a.status != http.StatusAccepted || !strings.Contains(a.body, `http-equiv="refresh"`) {
-		t.Errorf("confirmed: %d\n%s", a.status, a.body)
+	a := b.api("POST", "/api/v1/services/console-web/restart", "")
+	if a.status != http.StatusOK || !strings.Contains(a.body, `"later":true`) {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 	if got := r.server.Asked(); len(got) != 0 {
 		t.Error("it is done before the answer has arrived")
@@ -374,7 +398,7 @@ func TestStream(t *testing.T) {
 		t.Fatalf("%s %s: %v", name, data, err)
 	}
 	// What the page shows are the same fields.
-	body := b.get("/").body
+	body := b.get("/").body + b.get("/services").body
 	for k := range all {
 		if !strings.Contains(body, `data-live="`+k+`"`) {
 			t.Errorf("the page has no field %q", k)
@@ -390,18 +414,6 @@ func TestStream(t *testing.T) {
 	var some view
 	if err := json.Unmarshal([]byte(data), &some); err != nil || some["svc.zctrl.state"].State != "stopping" || len(some) > 12 {
 		t.Errorf("%s %s: %v", name, data, err)
-	}
-	// A stream is not the user's doing.
-	for _, s := range r.c.sessions.m {
-		r.c.sessions.mu.Lock()
-		s.used = time.Now().Add(-idleLimit)
-		r.c.sessions.mu.Unlock()
-	}
-	for name != "end" {
-		name, _ = event(t, in)
-	}
-	if a := b.get("/"); a.header.Get("Location") != "/login?ended=idle" {
-		t.Errorf("after the end: %q", a.header.Get("Location"))
 	}
 }
 
@@ -482,33 +494,46 @@ func FuzzForm(f *testing.F) {
 
 // Sessions end by the clock, seen through the handlers.
 func TestSessionTimes(t *testing.T) {
-	dir := t.TempDir()
-	r := &rig{t: t, store: &credential.Store{Dir: dir, RunDir: dir}}
-	r.setPassword(testPassword)
 	synctest.Test(t, func(t *testing.T) {
-		c := New(Config{Appliance: silent{}, Store: r.store, Interfaces: func() ([]nic.Interface, error) { return nil, nil },
-			Certificate: noCertificate{}})
-		cred, err := r.store.Current()
-		if err != nil {
-			t.Fatal(err)
-		}
-		token := c.sessions.create("admin", cred, time.Now())
-		get := func() string {
-			req := httptest.NewRequest("GET", "/", nil)
+		c := New(Config{Admin: oneAccount{}, Appliance: silent{}, Interfaces: admintest.Interfaces, Certificate: noCertificate{}})
+		token := c.sessions.Create(look.Session{Name: "admin", Stamp: "s"}, time.Now())
+		get := func(path string) *httptest.ResponseRecorder {
+			req := httptest.NewRequest("GET", path, nil)
 			req.AddCookie(&http.Cookie{Name: sessionCookie, Value: token})
 			w := httptest.NewRecorder()
 			c.ServeHTTP(w, req)
-			return w.Header().Get("Location")
+			return w
 		}
 		for i := range 24 {
 			time.Sleep(29 * time.Minute)
-			if to := get(); to != "" {
+			if to := get("/").Header().Get("Location"); to != "" {
 				t.Fatalf("after %d times 29 minutes: %q", i+1, to)
 			}
 		}
 		time.Sleep(29 * time.Minute)
-		if to := get(); to != "/login?ended=expired" {
+		if to := get("/").Header().Get("Location"); to != "/login?ended=expired" {
 			t.Errorf("after 12 hours: %q", to)
 		}
+		// A stream is not the user's doing.
+		token = c.sessions.Create(look.Session{Name: "admin", Stamp: "s"}, time.Now())
+		if body := get("/events").Body.String(); !strings.Contains(body, "event: status") || !strings.HasSuffix(body, "event: end\ndata: {}\n\n") {
+			t.Errorf("the stream: %.100s", body)
+		}
+		if to := get("/").Header().Get("Location"); to != "/login?ended=idle" {
+			t.Errorf("after an idle stream: %q", to)
+		}
 	})
+}
+
+// oneAccount is an administrator with one account and nothing else.
+type oneAccount struct{ admin.Administrator }
+
+func (oneAccount) Stamp(name string) (account.Account, string, error) {
+	return account.Account{Name: name, Authority: account.Operate}, "s", nil
+}
+func (oneAccount) Network(context.Context) (*netclient.Status, error) { return nil, admin.ErrAway }
+func (oneAccount) Notices(context.Context) ([]string, error)          { return nil, nil }
+func (oneAccount) Connector(context.Context) (admin.Connector, error) { return admin.Connector{}, nil }
+func (oneAccount) Certificate(context.Context) (admin.Certificate, error) {
+	return admin.Certificate{}, admin.ErrAway
 }

@@ -113,7 +113,7 @@ func TestFloodOfLines(t *testing.T) {
 // be, do not keep others out.
 func TestFloodOfSlowForms(t *testing.T) {
 	const rest = "Host: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 8000\r\n\r\nname="
-	for _, line := range []string{"POST /login", "GET /login", "GET /healthz", "POST /services/mmr/stop", "POST /none"} {
+	for _, line := range []string{"POST /login", "GET /login", "GET /healthz", "POST /api/v1/services/mmr/stop", "POST /none"} {
 		t.Run(line, func(t *testing.T) { floodSlowly(t, line+" HTTP/1.1\r\n"+rest) })
 	}
 }

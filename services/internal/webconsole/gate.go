@@ -45,6 +45,7 @@ type conn struct {
 	net.Conn
 	g    *gate
 	peer netip.Prefix
+	made time.Time
 	once sync.Once
 	// Guarded by the gate's lock:
 	waits bool // between requests, before the first, or for a body
@@ -122,7 +123,8 @@ func (g *gate) trouble() error {
 
 // admit counts a connection in, or returns nil.
 func (g *gate) admit(nc net.Conn) *conn {
-	c := &conn{Conn: nc, g: g, peer: peer(nc.RemoteAddr()), waits: true, since: time.Now()}
+	now := time.Now()
+	c := &conn{Conn: nc, g: g, peer: peer(nc.RemoteAddr()), made: now, waits: true, since: now}
 	g.mu.Lock()
 	var victim *conn
 	full := false

@@ -2,6 +2,7 @@ package webconsole
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +26,11 @@ const (
 	// Failures of all networks together: after failBurst one each failEvery.
 	failBurst = 30
 	failEvery = 2 * time.Second
+	// Failures of an account from addresses that nobody has logged in from: after
+	// accountBurst one each accountEvery. Its owner waits no longer than that.
+	accountBurst = 20
+	accountEvery = 3 * time.Second
+	maxAccounts  = 1024 // names whose failures are counted
 	// busyWait is how long to wait when too many are checked at once.
 	busyWait = 2 * time.Second
 )
@@ -42,6 +48,8 @@ type guard struct {
 	mu       sync.Mutex
 	failures *throttle.Table // by peer
 	networks map[string]*throttle.Bucket
+	accounts map[string]*throttle.Bucket
+	tokens   *throttle.Table // by network, of the API's tokens
 	all      throttle.Bucket
 	known    map[string]time.Time // address → last success
 	checks   map[string]int       // by peer, under way
@@ -50,15 +58,16 @@ type guard struct {
 
 func newGuard() *guard {
 	return &guard{
-		failures: throttle.NewTable(maxNetworks), networks: map[string]*throttle.Bucket{},
+		failures: throttle.NewTable(maxNetworks), tokens: throttle.NewTable(maxNetworks),
+		networks: map[string]*throttle.Bucket{}, accounts: map[string]*throttle.Bucket{},
 		all:   throttle.Bucket{Size: failBurst, Every: failEvery},
 		known: map[string]time.Time{}, checks: map[string]int{},
 	}
 }
 
-// enter returns how long the address has to wait, or 0 and what to call with the
-// attempt's outcome.
-func (g *guard) enter(a netip.Addr, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
+// enter returns how long the address has to wait before it tries the account's
+// password, or 0 and what to call with the attempt's outcome.
+func (g *guard) enter(a netip.Addr, account string, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
 	a = a.Unmap().WithZone("")
 	network, address := throttle.Network(a), a.String()
 	g.mu.Lock()
@@ -79,7 +88,10 @@ func (g *guard) enter(a netip.Addr, now time.Time) (wait time.Duration, done fun
 	}
 	var taken []*throttle.Bucket
 	if !known {
-		for _, b := range []*throttle.Bucket{g.networkLocked(network), &g.all} {
+		for _, b := range []*throttle.Bucket{
+			bucketLocked(g.networks, network, maxNetworks, netBurst, netEvery),
+			bucketLocked(g.accounts, cut(strings.ToLower(account), 64), maxAccounts, accountBurst, accountEvery), &g.all,
+		} {
 			if d := b.Take(now); d > 0 {
 				for _, b := range taken {
 					b.Return()
@@ -110,21 +122,38 @@ func (g *guard) enter(a netip.Addr, now time.Time) (wait time.Duration, done fun
 	}
 }
 
-// networkLocked returns the network's bucket. When there are too many any other
-// is forgotten: all of them together are bounded too.
-func (g *guard) networkLocked(network string) *throttle.Bucket {
-	b := g.networks[network]
+// bucketLocked returns the key's bucket. When there are too many any other is
+// forgotten: all of them together are bounded too.
+func bucketLocked(m map[string]*throttle.Bucket, key string, most, size int, every time.Duration) *throttle.Bucket {
+	b := m[key]
 	if b == nil {
-		if len(g.networks) >= maxNetworks {
-			for k := range g.networks {
-				delete(g.networks, k)
+		if len(m) >= most {
+			for k := range m {
+				delete(m, k)
 				break
 			}
 		}
-		b = &throttle.Bucket{Size: netBurst, Every: netEvery}
-		g.networks[network] = b
+		b = &throttle.Bucket{Size: size, Every: every}
+		m[key] = b
 	}
 	return b
+}
+
+// tokenWait returns how long the address has to wait before its next token is
+// looked at.
+func (g *guard) tokenWait(a netip.Addr, now time.Time) time.Duration {
+	return g.tokens.Wait(tokenKey(a), now)
+}
+
+func (g *guard) tokenFailed(a netip.Addr, now time.Time) { g.tokens.Fail(tokenKey(a), now) }
+func (g *guard) tokenGood(a netip.Addr)                  { g.tokens.Succeed(tokenKey(a)) }
+
+// tokenKey is the address, of IPv6 its /64, in which addresses are free.
+func tokenKey(a netip.Addr) string {
+	if a = a.Unmap().WithZone(""); a.Is4() {
+		return a.String()
+	}
+	return throttle.Network(a)
 }
 
 func (g *guard) rememberLocked(key string, now time.Time) {

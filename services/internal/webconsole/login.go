@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/look"
 )
@@ -69,7 +70,7 @@ type loginData struct {
 }
 
 func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
-	if s, _ := c.session(r, true); s != nil {
+	if s, _, _ := c.session(r, true); s != nil {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
 	}
@@ -78,12 +79,12 @@ func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
 	if why := "ended." + r.URL.Query().Get("ended"); words.Has(why) {
 		d.Notice = words.T(why)
 	}
-	_, err := c.cfg.Store.Current()
+	_, _, err := c.cfg.Admin.Stamp(credential.User)
 	var damaged *credential.DamagedError
 	switch {
 	case errors.As(err, &damaged):
 		d.Closed, d.Notice = true, words.T("login.damaged")
-	case err != nil:
+	case errors.Is(err, credential.ErrNone):
 		d.Notice = words.T("login.starting")
 	}
 	c.showLogin(w, r, http.StatusOK, d)
@@ -100,95 +101,178 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	name, password := form.Get("name"), form.Get("password")
-	words, from := c.words(r), remote(r)
-	// A wrong name is not logged: somebody may have typed the password there.
-	admin := subtle.ConstantTimeCompare([]byte(name), []byte(credential.User)) == 1
-	log := func(level slog.Level, text string, args ...any) {
-		c.stranger.line(level, text, append([]any{"from", from, "admin", admin}, args...)...)
-	}
+	name, password := strings.TrimSpace(form.Get("name")), form.Get("password")
 	d := loginData{Name: cut(name, 64)}
-	refuse := func(status int, after time.Duration, text string) {
-		if after > 0 {
-			w.Header().Set("Retry-After", strconv.Itoa(seconds(after)))
-		}
+	c.tryLogin(w, r, name, password, "", func(status int, text string) {
 		d.Error = text
 		c.showLogin(w, r, status, d)
+	}, func() {
+		d.Closed, d.Notice = true, c.words(r).T("login.damaged")
+		c.showLogin(w, r, http.StatusServiceUnavailable, d)
+	})
+}
+
+// tryLogin checks a name with a password and, in the second step, a code. It
+// answers with a session, with the page of the code, with refuse, or with
+// closed when nobody can log in over the network.
+func (c *Console) tryLogin(w http.ResponseWriter, r *http.Request, name, password, code string, refuse func(status int, text string), closed func()) {
+	words, from := c.words(r), remote(r)
+	// A wrong name is not logged: somebody may have typed the password there.
+	log := func(level slog.Level, text string, args ...any) {
+		known := subtle.ConstantTimeCompare([]byte(name), []byte(credential.User)) == 1
+		c.stranger.line(level, text, append([]any{"from", from, "admin", known}, args...)...)
 	}
-	cred, err := c.credential(r.Context())
+	wait := func(status int, after time.Duration, text string) {
+		w.Header().Set("Retry-After", strconv.Itoa(seconds(after)))
+		refuse(status, text)
+	}
+	if err := c.started(r.Context()); err != nil {
+		var damaged *credential.DamagedError
+		if errors.As(err, &damaged) {
+			log(slog.LevelWarn, "login refused", "error", err)
+			closed()
+			return
+		}
+		wait(http.StatusServiceUnavailable, 2*time.Second, words.T("login.starting"))
+		return
+	}
+	after, done := c.guard.enter(from, name, time.Now())
+	if done == nil {
+		log(slog.LevelInfo, "login delayed", "wait", after.Round(time.Millisecond))
+		wait(http.StatusTooManyRequests, after, words.T("login.wait", seconds(after)))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), checkWait)
+	defer cancel()
+	a, stamp, err := c.cfg.Admin.Login(ctx, name, password, code)
+	done(err == nil, time.Now())
+	who := admin.Actor{Name: a.Name, Authority: a.Authority, From: from.String(), Via: "web"}
 	var damaged *credential.DamagedError
 	switch {
-	case errors.As(err, &damaged):
-		log(slog.LevelWarn, "login refused", "error", err)
-		d.Closed, d.Notice = true, words.T("login.damaged")
-		c.showLogin(w, r, http.StatusServiceUnavailable, d)
+	case err == nil:
+	case errors.Is(err, admin.ErrCode):
+		if code == "" {
+			c.steps.begin(w, name, password, time.Now())
+			http.Redirect(w, r, "/login/code", http.StatusSeeOther)
+			return
+		}
+		log(slog.LevelWarn, "login failed: wrong code")
+		c.cfg.Admin.Note(admin.Actor{Name: name, From: from.String(), Via: "web"}, "login.code", "", err)
+		refuse(http.StatusForbidden, words.T("code.wrong"))
 		return
-	case err != nil:
-		refuse(http.StatusServiceUnavailable, 2*time.Second, words.T("login.starting"))
-		return
-	}
-	wait, done := c.guard.enter(from, time.Now())
-	if done == nil {
-		log(slog.LevelInfo, "login delayed", "wait", wait.Round(time.Millisecond))
-		refuse(http.StatusTooManyRequests, wait, words.T("login.wait", seconds(wait)))
-		return
-	}
-	good, err := c.check(r.Context(), cred, password)
-	good = good && admin
-	done(good, time.Now())
-	if err != nil {
-		log(slog.LevelWarn, "login not checked", "error", err)
-		refuse(http.StatusServiceUnavailable, busyWait, words.T("login.wait", seconds(busyWait)))
-		return
-	}
-	if !good {
+	case errors.Is(err, admin.ErrWrong):
 		log(slog.LevelWarn, "login failed")
-		refuse(http.StatusForbidden, 0, words.T("login.wrong"))
+		refuse(http.StatusForbidden, words.T("login.wrong"))
+		return
+	case errors.As(err, &damaged):
+		closed()
+		return
+	default:
+		log(slog.LevelWarn, "login not checked", "error", err)
+		wait(http.StatusServiceUnavailable, busyWait, words.T("login.wait", seconds(busyWait)))
 		return
 	}
-	c.cfg.Log.Info("login", "from", from, "name", name)
-	if old, err := r.Cookie(sessionCookie); err == nil {
-		c.sessions.end(old.Value)
-	}
-	setSession(w, c.sessions.create(name, cred, time.Now()))
+	c.cfg.Log.Info("login", "from", from, "name", a.Name)
+	c.cfg.Admin.Note(who, "login", "", nil)
+	c.sessions.End(c.sessions.Token(r))
+	c.sessions.SetCookie(w, c.sessions.Create(look.Session{Name: a.Name, Stamp: stamp, Address: from.String(), Agent: agent(r)}, time.Now()))
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
-// check reports whether the password is the administrator's. It is asked with a
-// wrong name too, which so takes as long as a wrong password.
-func (c *Console) check(ctx context.Context, cred credential.Credential, password string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, checkWait)
-	defer cancel()
-	return c.cfg.Hasher.Verify(ctx, cred, password)
-}
-
-// credential returns the one in force, for which it waits a little while the
-// appliance is starting.
-func (c *Console) credential(ctx context.Context) (credential.Credential, error) {
+// started waits a little for the administrator's password while the appliance
+// is starting.
+func (c *Console) started(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, noneWait)
 	defer cancel()
 	for {
-		cred, err := c.cfg.Store.Current()
+		_, _, err := c.cfg.Admin.Stamp(credential.User)
 		if !errors.Is(err, credential.ErrNone) {
-			return cred, err
+			return err
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return cred, err
+			return err
 		}
 	}
 }
 
-func (c *Console) logout(w http.ResponseWriter, r *http.Request) {
-	if token, err := r.Cookie(sessionCookie); err == nil {
-		if s, _ := c.session(r, false); s != nil {
-			c.cfg.Log.Info("logout", "from", remote(r), "name", s.user)
-		}
-		c.sessions.end(token.Value)
+type codeData struct {
+	Error string
+}
+
+// codePage asks for the code of the second factor.
+func (c *Console) codePage(w http.ResponseWriter, r *http.Request) {
+	if _, _, ok := c.steps.get(r, time.Now()); !ok {
+		http.Redirect(w, r, "/login", http.StatusSeeOther)
+		return
 	}
-	setSession(w, "")
+	c.showCode(w, r, http.StatusOK, codeData{})
+}
+
+func (c *Console) showCode(w http.ResponseWriter, r *http.Request, status int, d codeData) {
+	words := c.words(r)
+	c.render(w, status, "code", look.Page{Words: words, Title: words.T("code.title"), Path: "/login/code", Narrow: true, Data: d})
+}
+
+func (c *Console) code(w http.ResponseWriter, r *http.Request) {
+	form, ok := c.form(w, r)
+	if !ok {
+		return
+	}
+	name, password, ok := c.steps.get(r, time.Now())
+	if !ok {
+		http.Redirect(w, r, "/login?ended=step", http.StatusSeeOther)
+		return
+	}
+	code := strings.Join(strings.Fields(form.Get("code")), "")
+	if code == "" {
+		c.showCode(w, r, http.StatusUnprocessableEntity, codeData{c.words(r).T("fault.required")})
+		return
+	}
+	c.tryLogin(stepWriter{w, c, r}, r, name, password, code, func(status int, text string) {
+		c.showCode(w, r, status, codeData{text})
+	}, func() { http.Redirect(w, r, "/login", http.StatusSeeOther) })
+}
+
+// stepWriter ends the step when the login that it belongs to is answered with a
+// redirection: it has succeeded, or is over.
+type stepWriter struct {
+	http.ResponseWriter
+	c *Console
+	r *http.Request
+}
+
+func (s stepWriter) WriteHeader(status int) {
+	if status == http.StatusSeeOther {
+		s.c.steps.end(s.ResponseWriter, s.r)
+	}
+	s.ResponseWriter.WriteHeader(status)
+}
+
+func (c *Console) logout(w http.ResponseWriter, r *http.Request) {
+	if s, a, _ := c.session(r, false); s != nil {
+		c.cfg.Log.Info("logout", "from", remote(r), "name", s.Name)
+		c.cfg.Admin.Note(admin.Actor{Name: a.Name, Authority: a.Authority, From: remote(r).String(), Via: "web"}, "logout", "", nil)
+	}
+	c.sessions.End(c.sessions.Token(r))
+	c.sessions.SetCookie(w, "")
 	http.Redirect(w, r, "/login?ended=logout", http.StatusSeeOther)
+}
+
+// ownPages are those of whoever is logged in.
+func (c *Console) ownPages() []page {
+	return []page{
+		{Path: "/password", Title: "password.title", Template: "password", Narrow: true, Forced: true, Scripts: []string{"reveal.js"},
+			Load: func(k *call) (any, error) {
+				return passwordData{Forced: k.account.MustChange, Name: k.account.Name}, nil
+			}},
+	}
+}
+
+type passwordData struct {
+	Forced bool
+	Name   string
 }
 
 // seconds rounds up.

@@ -1,16 +1,17 @@
 package webconsole
 
 import (
-	"crypto/sha256"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
-	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/throttle"
 )
@@ -22,129 +23,68 @@ func TestWordsAreComplete(t *testing.T) {
 	}
 	en := d[look.English]
 	used := regexp.MustCompile(`\.T "([^"]+)"`)
-	for _, name := range []string{"login", "status", "confirm", "message"} {
-		b, err := pages.ReadFile("pages/" + name + ".html")
+	files, err := fs.Glob(pages, "pages/*.html")
+	if err != nil || len(files) < 5 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		b, err := pages.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, m := range used.FindAllStringSubmatch(string(b), -1) {
 			if !en.Has(m[1]) {
-				t.Errorf("%s.html: %q has no text", name, m[1])
+				t.Errorf("%s: %q has no text", name, m[1])
 			}
 		}
 	}
-	keys := []string{"login.title", "login.damaged", "login.starting", "login.wait", "login.wrong", "op.busy", "op.failed", "op.timeout", "status.title"}
-	for _, why := range []ended{endedIdle, endedExpired, endedPassword, endedUnknown, "logout"} {
-		keys = append(keys, "ended."+string(why))
-	}
-	for _, m := range []string{"not-found", "cross-origin", "bad-form"} {
-		keys = append(keys, m, m+".title")
-	}
-	for verb := range verbs {
-		keys = append(keys, "do."+verb, "done."+verb)
-		if verb != "start" {
-			keys = append(keys, "confirm."+verb, "confirm."+verb+".network", "confirm."+verb+".console-web", "cut."+verb+".network", "cut."+verb+".console-web")
-		}
-	}
-	for _, k := range keys {
-		if !en.Has(k) {
-			t.Errorf("%q has no text", k)
-		}
-	}
-}
-
-func testCredential(t testing.TB, salt string) credential.Credential {
-	t.Helper()
-	h, err := credential.ParseHash("$argon2id$v=19$m=8,t=1,p=1$" + strings.Repeat(salt, 11) + "$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+	// Keys in Go: literals of T, and what is put together.
+	var keys []string
+	sources, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return credential.Credential{Hash: h}
-}
-
-func TestSessions(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	one, two := testCredential(t, "A"), testCredential(t, "Q")
-	table := newSessions()
-	token := table.create("admin", one, now)
-	if len(token) != 43 || strings.ContainsAny(token, "+/= ") {
-		t.Errorf("token %q: want 256 bits in base64url", token)
-	}
-	if _, stored := table.m[sha256.Sum256([]byte(token))]; !stored {
-		t.Error("the token is not kept as its hash")
-	}
-	for _, x := range []struct {
-		after time.Duration
-		touch bool
-		why   ended
-	}{
-		{0, true, ""}, {29 * time.Minute, false, ""}, {29 * time.Minute, true, ""}, {58 * time.Minute, false, ""},
-		{59 * time.Minute, false, endedIdle}, {59 * time.Minute, true, endedIdle}, {59 * time.Minute, true, endedUnknown},
-	} {
-		if _, why := table.get(token, one, now.Add(x.after), x.touch); why != x.why {
-			t.Errorf("after %v: %q, want %q", x.after, why, x.why)
+	literal := regexp.MustCompile(`\.(?:T|flash)\("([^"]+)"[,)]|Title: +"([^"]+)"|add\((?:&d\.\w+, )?"([^"]+)"`)
+	for _, name := range sources {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(name, "_test.go") || name == "doc.go" {
+			continue
+		}
+		for _, m := range literal.FindAllStringSubmatch(string(b), -1) {
+			keys = append(keys, m[1]+m[2]+m[3])
+		}
+		for _, m := range regexp.MustCompile(`p\(http\.\w+, "([^"]+)"\)|statusError\{http\.\w+, "([^"]+)"\}`).FindAllStringSubmatch(string(b), -1) {
+			keys = append(keys, "error."+m[1]+m[2])
+		}
+		for _, m := range regexp.MustCompile(`fault\.New\([^,]*, "([^"]+)"|l\.Add\([^,]*, "([^"]+)"`).FindAllStringSubmatch(string(b), -1) {
+			keys = append(keys, "fault."+m[1]+m[2])
 		}
 	}
-	// However busy, a session ends.
-	token = table.create("admin", one, now)
-	var why ended
-	at := now
-	for ; why == "" && at.Before(now.Add(24*time.Hour)); at = at.Add(20 * time.Minute) {
-		_, why = table.get(token, one, at, true)
+	for _, why := range []look.Ended{look.EndedIdle, look.EndedExpired, look.EndedStamp, look.EndedUnknown, "logout", "step"} {
+		keys = append(keys, "ended."+string(why))
 	}
-	if why != endedExpired || at.Sub(now) > absoluteLimit+time.Hour {
-		t.Errorf("a busy session: %q after %v", why, at.Sub(now))
+	for _, m := range []string{"not-found", "cross-origin", "bad-form", "denied"} {
+		keys = append(keys, m, m+".title")
 	}
-	token = table.create("admin", one, now)
-	if _, why := table.get(token, two, now, false); why != endedPassword {
-		t.Errorf("another password: %q", why)
+	for _, s := range sections {
+		keys = append(keys, "nav."+s)
 	}
-	if _, why := table.get("", one, now, true); why != endedUnknown {
-		t.Errorf("no token: %q", why)
+	for _, n := range []need{needNobody, needView, needOperate} {
+		keys = append(keys, "api.need."+string(n))
 	}
-	token = table.create("admin", one, now)
-	table.end(token)
-	if _, why := table.get(token, one, now, true); why != endedUnknown {
-		t.Errorf("after the end: %q", why)
-	}
-}
-
-func TestSessionsAreBounded(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	c := testCredential(t, "A")
-	table := newSessions()
-	used := table.create("admin", c, now)
-	var tokens []string
-	for i := range 3 * maxSessions {
-		at := now.Add(time.Duration(i) * time.Second)
-		tokens = append(tokens, table.create("admin", c, at))
-		if _, why := table.get(used, c, at, true); why != "" {
-			t.Fatalf("after %d logins the session in use is ended: %q", i+1, why)
+	for verb := range verbs {
+		keys = append(keys, "do."+verb, "done."+verb, "confirm."+verb)
+		if verb != "start" {
+			keys = append(keys, "confirm."+verb+".network", "confirm."+verb+".console-web")
 		}
 	}
-	if len(table.m) != maxSessions {
-		t.Errorf("%d sessions, want %d", len(table.m), maxSessions)
-	}
-	if _, why := table.get(tokens[0], c, now, true); why != endedUnknown {
-		t.Errorf("the oldest session: %q", why)
-	}
-	if _, why := table.get(tokens[len(tokens)-1], c, now.Add(3*maxSessions*time.Second), true); why != "" {
-		t.Errorf("the newest session: %q", why)
-	}
-	s, _ := table.get(used, c, now.Add(3*maxSessions*time.Second), true)
-	var release func()
-	for i := range maxSessionStreams + 1 {
-		r, ok := table.stream(s)
-		if ok != (i < maxSessionStreams) {
-			t.Errorf("stream %d: %v", i, ok)
+	for _, k := range keys {
+		if !en.Has(k) && !strings.HasSuffix(k, ".") {
+			t.Errorf("%q has no text", k)
 		}
-		if ok {
-			release = r
-		}
-	}
-	release()
-	if _, ok := table.stream(s); !ok {
-		t.Error("a stream that ended makes no room")
 	}
 }
 
@@ -153,7 +93,7 @@ func TestGuard(t *testing.T) {
 	a, b := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("198.51.100.1")
 	g := newGuard()
 	try := func(a netip.Addr, good bool) time.Duration {
-		wait, done := g.enter(a, now)
+		wait, done := g.enter(a, "admin", now)
 		if done != nil {
 			done(good, now)
 		}
@@ -195,12 +135,23 @@ func TestGuardUnderFlood(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	home := netip.MustParseAddr("2001:db8:1:2::7")
 	g := newGuard()
-	if _, done := g.enter(home, now); done != nil {
+	if _, done := g.enter(home, "admin", now); done != nil {
 		done(true, now)
 	}
 	checked := 0
 	for i := range 1000 {
-		_, done := g.enter(netip.MustParseAddr(fmt.Sprintf("10.%d.%d.1", i/250, i%250)), now)
+		_, done := g.enter(netip.MustParseAddr(fmt.Sprintf("10.%d.%d.1", i/250, i%250)), "admin", now)
+		if done != nil {
+			checked++
+			done(false, now)
+		}
+	}
+	if checked != accountBurst {
+		t.Errorf("%d strangers were checked, want %d", checked, accountBurst)
+	}
+	// Other names do not get around it for long.
+	for i := range 1000 {
+		_, done := g.enter(netip.MustParseAddr(fmt.Sprintf("10.%d.%d.2", i/250, i%250)), fmt.Sprint("name", i), now)
 		if done != nil {
 			checked++
 			done(false, now)
@@ -209,11 +160,11 @@ func TestGuardUnderFlood(t *testing.T) {
 	if checked != failBurst {
 		t.Errorf("%d strangers were checked, want %d", checked, failBurst)
 	}
-	wait, done := g.enter(netip.MustParseAddr("203.0.113.1"), now)
+	wait, done := g.enter(netip.MustParseAddr("203.0.113.1"), "admin", now)
 	if done != nil || wait > throttle.MaxDelay {
 		t.Errorf("a stranger in the flood: wait %v", wait)
 	}
-	if wait, done := g.enter(home, now); done == nil {
+	if wait, done := g.enter(home, "admin", now); done == nil {
 		t.Errorf("the administrator has to wait %v", wait)
 	} else {
 		done(true, now)
@@ -223,14 +174,14 @@ func TestGuardUnderFlood(t *testing.T) {
 	g.known[home.String()] = now
 	held := 0
 	for i := range 100 {
-		if _, done := g.enter(netip.MustParseAddr(fmt.Sprintf("10.1.%d.1", i/10)), now); done != nil {
+		if _, done := g.enter(netip.MustParseAddr(fmt.Sprintf("10.1.%d.1", i/10)), "admin", now); done != nil {
 			held++
 		}
 	}
 	if held != maxChecks-keptChecks {
 		t.Errorf("strangers hold %d checks, want %d", held, maxChecks-keptChecks)
 	}
-	if _, done := g.enter(home, now); done == nil {
+	if _, done := g.enter(home, "admin", now); done == nil {
 		t.Error("there is no room for the administrator")
 	}
 }
@@ -248,19 +199,19 @@ func TestGuardOfOneNetwork(t *testing.T) {
 	} {
 		g := newGuard()
 		known := netip.MustParseAddr(admin[0])
-		if _, done := g.enter(known, now); done == nil {
+		if _, done := g.enter(known, "admin", now); done == nil {
 			t.Fatalf("%v may not log in", known)
 		} else {
 			done(true, now)
 		}
 		for range 600 {
 			now = now.Add(time.Second)
-			if _, done := g.enter(netip.MustParseAddr(stranger), now); done != nil {
+			if _, done := g.enter(netip.MustParseAddr(stranger), "admin", now); done != nil {
 				done(false, now)
 			}
 		}
 		for _, a := range admin {
-			if wait, done := g.enter(netip.MustParseAddr(a), now); done == nil {
+			if wait, done := g.enter(netip.MustParseAddr(a), "admin", now); done == nil {
 				t.Errorf("%s has to wait %v for what %s did", a, wait, stranger)
 			} else {
 				done(true, now)
@@ -270,7 +221,7 @@ func TestGuardOfOneNetwork(t *testing.T) {
 	// Many addresses of one network leave the others alone, and are bounded.
 	g, checked := newGuard(), 0
 	for i := range 2500 {
-		if _, done := g.enter(netip.AddrFrom4([4]byte{192, 0, 2, byte(i % 250)}), now); done != nil {
+		if _, done := g.enter(netip.AddrFrom4([4]byte{192, 0, 2, byte(i % 250)}), "admin", now); done != nil {
 			checked++
 			done(false, now)
 		}
@@ -278,12 +229,12 @@ func TestGuardOfOneNetwork(t *testing.T) {
 	if checked != netBurst {
 		t.Errorf("%d guesses of one network were checked at once, want %d", checked, netBurst)
 	}
-	if _, done := g.enter(netip.MustParseAddr("198.51.100.7"), now); done == nil {
+	if _, done := g.enter(netip.MustParseAddr("198.51.100.7"), "admin", now); done == nil {
 		t.Error("another network has to wait")
 	}
 	for i := range 2 * maxNetworks {
 		now = now.Add(failEvery)
-		if _, done := g.enter(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), now); done != nil {
+		if _, done := g.enter(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), "admin", now); done != nil {
 			done(false, now)
 		}
 	}
@@ -297,7 +248,7 @@ func TestGuardIsBounded(t *testing.T) {
 	g := newGuard()
 	for i := range 2 * maxKnown {
 		now = now.Add(time.Minute)
-		if _, done := g.enter(netip.MustParseAddr(fmt.Sprintf("10.%d.%d.1", i/250, i%250)), now); done != nil {
+		if _, done := g.enter(netip.MustParseAddr(fmt.Sprintf("10.%d.%d.1", i/250, i%250)), "admin", now); done != nil {
 			done(true, now)
 		}
 	}

@@ -1,16 +1,15 @@
 package webconsole
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -18,39 +17,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/admintest"
 	"github.com/parley-meet/parley/services/internal/certificate"
 	"github.com/parley-meet/parley/services/internal/controltest"
 	"github.com/parley-meet/parley/services/internal/credential"
-	"github.com/parley-meet/parley/services/internal/nic"
 )
 
 const testPassword = "correct horse battery"
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 // rig is a console that serves TLS on 127.0.0.1 before a fake PID 1.
 type rig struct {
 	t      testing.TB
 	c      *Console
+	admin  *admintest.Rig
 	server *controltest.Server
 	store  *credential.Store
 	certs  *certificate.Keeper
-	logs   *syncBuffer
+	logs   *admintest.Buffer
 	base   string // https://127.0.0.1:PORT
 	dir    string
 	end    func() error
@@ -59,8 +42,8 @@ type rig struct {
 // newRig starts a console; the password is set unless password is "".
 func newRig(t testing.TB, password string) *rig {
 	t.Helper()
-	r := &rig{t: t, server: controltest.New(t), logs: &syncBuffer{}, dir: t.TempDir()}
-	r.store = &credential.Store{Dir: r.dir, RunDir: t.TempDir()}
+	a := admintest.Fresh(t)
+	r := &rig{t: t, admin: a, server: a.PID1, store: a.Store, logs: a.Logs, dir: a.Dir}
 	r.certs = &certificate.Keeper{Dir: filepath.Join(r.dir, "cert"), RunDir: r.dir}
 	if err := r.certs.Load(time.Now(), "parley", nil); err != nil {
 		t.Fatal(err)
@@ -69,12 +52,7 @@ func newRig(t testing.TB, password string) *rig {
 		r.setPassword(password)
 	}
 	c := New(Config{
-		Appliance: r.server.Client(), Store: r.store, Hasher: credential.NewHasher(8), Certificate: r.certs,
-		Interfaces: func() ([]nic.Interface, error) {
-			return []nic.Interface{{Name: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, MTU: 1500, State: "up",
-				Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("2001:db8::7/64")}},
-				{Name: "lo", Loopback: true}}, nil
-		},
+		Admin: WithoutCertificates{a.Admin}, Appliance: r.server.Client(), Certificate: r.certs, Interfaces: admintest.Interfaces,
 		Cutting: []string{"console-web", "network"},
 		Log:     slog.New(slog.NewTextHandler(r.logs, nil)),
 	})
@@ -98,13 +76,7 @@ func newRig(t testing.TB, password string) *rig {
 
 func (r *rig) setPassword(password string) {
 	r.t.Helper()
-	h, err := credential.NewHasher(1).Hash(r.t.Context(), password)
-	if err == nil {
-		err = r.store.Set(h, time.Now())
-	}
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	r.admin.SetPassword(r.t, password)
 }
 
 // browser is a client with cookies that does not follow redirects.
@@ -180,4 +152,39 @@ func random(n int) string {
 	b := make([]byte, n)
 	rand.Read(b)
 	return string(b)
+}
+
+// api sends JSON; without a body there is none.
+func (b *browser) api(method, path, body string) answer {
+	b.r.t.Helper()
+	req, err := http.NewRequest(method, b.r.base+path, strings.NewReader(body))
+	if err != nil {
+		b.r.t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for k, v := range b.header {
+		req.Header[k] = v
+	}
+	resp, err := b.Do(req)
+	if err != nil {
+		b.r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.r.t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(data)}
+}
+
+// problem reads the answer's error.
+func (a answer) problem(t testing.TB) Problem {
+	t.Helper()
+	var e ErrorAnswer
+	if err := json.Unmarshal([]byte(a.body), &e); err != nil || e.Error.Code == "" || e.Error.Message == "" {
+		t.Fatalf("%v: no error in %s", err, a.body)
+	}
+	return e.Error
 }

@@ -22,7 +22,7 @@ const (
 //	event: status   data: {"KEY": FIELD, …}, all fields at first, then changes
 //	event: end      the session is no more
 func (c *Console) events(w http.ResponseWriter, r *http.Request) {
-	s, _ := c.session(r, false)
+	s, a, _ := c.session(r, false)
 	out := &stream{w: w, rc: http.NewResponseController(w)}
 	w.Header().Set("Content-Type", "text/event-stream")
 	if s == nil {
@@ -30,19 +30,12 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 		_ = out.send("event: end\ndata: {}\n\n")
 		return
 	}
-	release, ok := c.sessions.stream(s)
-	if !ok {
+	release, err := c.stream(c.caller(w, r, s, a, "web"))
+	if err != nil {
 		tooMany(w)
 		return
 	}
 	defer release()
-	select {
-	case c.streams <- struct{}{}:
-	default:
-		tooMany(w)
-		return
-	}
-	defer func() { <-c.streams }()
 	// The request has been read; its deadline would end the stream.
 	_ = out.rc.SetReadDeadline(time.Time{})
 	words := c.words(r)
@@ -78,11 +71,29 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 		case <-c.stopping:
 			return
 		}
-		if s, _ := c.session(r, false); s == nil {
+		if s, _, _ := c.session(r, false); s == nil {
 			_ = out.send("event: end\ndata: {}\n\n")
 			return
 		}
 	}
+}
+
+// stream counts a long answer in, of all and of the session.
+func (c *Console) stream(k *call) (release func(), err error) {
+	ofSession := func() {}
+	if k.session != nil {
+		var ok bool
+		if ofSession, ok = c.sessions.Stream(k.session); !ok {
+			return nil, errBusy
+		}
+	}
+	select {
+	case c.streams <- struct{}{}:
+	default:
+		ofSession()
+		return nil, errBusy
+	}
+	return func() { <-c.streams; ofSession() }, nil
 }
 
 func tooMany(w http.ResponseWriter) {

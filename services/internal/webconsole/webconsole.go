@@ -1,18 +1,3 @@
-// Package webconsole is the administrator's console in a browser: https with a
-// login, and a status page that stays fresh by itself.
-//
-//	GET  /login                       the form; everything below is behind it
-//	POST /login, /logout, /language
-//	GET  /                            status
-//	GET  /events                      its changes, as server-sent events
-//	POST /services/{name}/{op}        start, stop, restart
-//	GET  /api/v1/status               the same in JSON
-//	GET  /healthz, /assets/           for anybody
-//
-// Everything that a stranger can make grow is bounded: connections in all and
-// per address, the size of a header and of a form, passwords that are checked
-// at a time, sessions, streams, operations under way. Where a bound is reached
-// the comment at the constant says who is turned away.
 package webconsole
 
 import (
@@ -23,10 +8,9 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/parley-meet/parley/image/control"
-	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/nic"
 )
@@ -40,10 +24,9 @@ var assets embed.FS
 //go:embed pages
 var pages embed.FS
 
-// Appliance is what the console asks PID 1; *control.Client is one.
+// Appliance tells how the machine is; *control.Client does.
 type Appliance interface {
 	Status(context.Context) (*control.Status, error)
-	Do(context.Context, control.Request) error
 }
 
 // Certificate is the console's own; *certificate.Keeper is one.
@@ -54,13 +37,12 @@ type Certificate interface {
 
 // Config is what a Console works with.
 type Config struct {
+	Admin       admin.Administrator
 	Appliance   Appliance
-	Store       *credential.Store
-	Hasher      *credential.Hasher
 	Interfaces  func() ([]nic.Interface, error)
 	Certificate Certificate
 	// Cutting are the services whose stop or restart cuts the console off: its
-	// own, and the network. They are asked about twice.
+	// own, and the network. Their answer is sent before they are carried out.
 	Cutting []string
 	Log     *slog.Logger
 }
@@ -69,10 +51,16 @@ type Config struct {
 type Console struct {
 	cfg      Config
 	face     func() *face
-	sessions *sessions
+	sessions *look.Sessions
+	steps    *steps
 	stranger *strangers
 	guard    *guard
 	source   *source
+	mux      *http.ServeMux
+	api      []endpoint
+	pages    []page
+	byPath   map[string]page // pattern → page
+	openapi  func() []byte
 	handler  http.Handler
 	streams  chan struct{} // holds a token for each
 	ops      chan struct{} // likewise
@@ -114,11 +102,12 @@ func newFace() *face {
 // would make the appliance ready later.
 func New(cfg Config) *Console {
 	c := &Console{
-		cfg: cfg, face: sync.OnceValue(newFace),
-		sessions: newSessions(), stranger: newStrangers(cfg.Log), guard: newGuard(), source: newSource(cfg.Appliance, cfg.Interfaces),
+		cfg: cfg, face: sync.OnceValue(newFace), sessions: look.NewSessions(sessionCookie, maxSessionStreams), steps: newSteps(),
+		stranger: newStrangers(cfg.Log), guard: newGuard(), source: newSource(cfg.Appliance, cfg.Interfaces),
 		streams: make(chan struct{}, maxStreams), ops: make(chan struct{}, maxOps),
-		gate: newGate(), stopping: make(chan struct{}),
+		gate: newGate(), stopping: make(chan struct{}), byPath: map[string]page{},
 	}
+	c.openapi = sync.OnceValue(c.describe)
 	c.probe = c.newProbe()
 	c.handler = c.routes()
 	return c
@@ -129,16 +118,26 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.handler.
 
 func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
+	c.mux = mux
 	mux.HandleFunc("GET /healthz", c.healthz)
 	mux.HandleFunc("GET "+look.AssetPrefix, func(w http.ResponseWriter, r *http.Request) { c.face().assets.ServeHTTP(w, r) })
 	mux.HandleFunc("GET /login", c.loginPage)
 	mux.HandleFunc("POST /login", c.login)
+	mux.HandleFunc("GET /login/code", c.codePage)
+	mux.HandleFunc("POST /login/code", c.code)
 	mux.HandleFunc("POST /logout", c.logout)
 	mux.HandleFunc("POST /language", c.language)
-	mux.HandleFunc("GET /{$}", c.inside(c.statusPage))
 	mux.HandleFunc("GET /events", c.events)
-	mux.HandleFunc("POST /services/{name}/{op}", c.inside(c.operate))
-	mux.HandleFunc("GET /api/v1/status", c.apiStatus)
+	c.pages = c.allPages()
+	for _, p := range c.pages {
+		c.byPath["GET "+p.pattern()] = p
+		mux.HandleFunc("GET "+p.pattern(), c.page(p))
+	}
+	c.api = c.endpoints()
+	for _, e := range c.api {
+		mux.HandleFunc(e.Method+" "+e.Path, c.endpoint(e))
+	}
+	mux.HandleFunc("/api/", c.noEndpoint)
 	mux.HandleFunc("/", c.notFound)
 	cross := http.NewCrossOriginProtection()
 	cross.SetDenyHandler(http.HandlerFunc(c.crossOrigin))
@@ -160,7 +159,7 @@ func (c *Console) recovered(next http.Handler) http.Handler {
 			}
 		}()
 		if r.ContentLength != 0 {
-			setWaits(r, true) // until the form is read
+			setWaits(r, true) // until the body is read
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -203,9 +202,6 @@ func (c *Console) crossOrigin(w http.ResponseWriter, r *http.Request) {
 	c.message(w, r, http.StatusForbidden, "cross-origin")
 }
 
-// places are the pages that the language switch may come back to.
-var places = map[string]bool{"/": true, "/login": true}
-
 func (c *Console) language(w http.ResponseWriter, r *http.Request) {
 	form, ok := c.form(w, r)
 	if !ok {
@@ -214,41 +210,5 @@ func (c *Console) language(w http.ResponseWriter, r *http.Request) {
 	if l, ok := look.ParseLanguage(form.Get("language")); ok {
 		look.SetLanguage(w, l)
 	}
-	to := form.Get("to")
-	if !places[to] {
-		to = "/"
-	}
-	http.Redirect(w, r, to, http.StatusSeeOther)
-}
-
-// inside lets a request with a session through, and shows others the login.
-func (c *Console) inside(next func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		s, why := c.session(r, true)
-		if s == nil {
-			to := "/login"
-			if why != "" {
-				to += "?ended=" + string(why)
-			}
-			http.Redirect(w, r, to, http.StatusSeeOther)
-			return
-		}
-		next(w, r, s)
-	}
-}
-
-// session returns the request's session while it is good. A touch counts as the
-// user's doing; what a page does by itself does not.
-func (c *Console) session(r *http.Request, touch bool) (*session, ended) {
-	token, err := r.Cookie(sessionCookie)
-	if err != nil {
-		return nil, ""
-	}
-	cred, err := c.cfg.Store.Current()
-	if err != nil {
-		// Without the password's file nobody can say whether it still holds.
-		c.sessions.endAll()
-		return nil, endedPassword
-	}
-	return c.sessions.get(token.Value, cred, time.Now(), touch)
+	http.Redirect(w, r, c.place(form.Get("to")), http.StatusSeeOther)
 }

@@ -1,13 +1,12 @@
 "use strict";
 // A generated password is typed from another screen: let it be seen.
-for (const e of document.querySelectorAll("[data-reveal]")) {
-  const box = /** @type {HTMLInputElement} */ (e);
-  const field = /** @type {HTMLInputElement | null} */ (document.getElementById(box.dataset.reveal || ""));
-  const row = box.closest("p");
-  if (!field || !field.form || !row) continue;
+for (const box of /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll("[data-reveal]"))) {
+  const fields = (box.dataset.reveal || "").split(" ").map((id) => /** @type {HTMLInputElement} */ (document.getElementById(id)));
+  const set = () => { for (const f of fields) f.type = box.checked ? "text" : "password"; };
   box.checked = false;
-  row.hidden = false;
-  box.addEventListener("change", () => { field.type = box.checked ? "text" : "password"; });
+  const line = box.closest("p");
+  if (line) line.hidden = false;
+  box.addEventListener("change", set);
   // A browser must not keep it among what was typed into text fields.
-  field.form.addEventListener("submit", () => { field.type = "password"; });
+  fields[0].form?.addEventListener("submit", () => { box.checked = false; set(); });
 }

@@ -1,14 +1,13 @@
 package webconsole
 
 import (
-	"encoding/json"
-	"net/http"
+	"errors"
 	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
-	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/nic"
 )
 
@@ -20,7 +19,6 @@ type statusData struct {
 	Known       bool // PID 1 answers
 	At          field
 	Shape       string
-	Flash       *flash
 	Generated   bool // the password has not been set yet
 	Fingerprint []string
 }
@@ -40,30 +38,25 @@ func (d statusData) Live(parts ...string) live {
 	return live{k, d.view[k]}
 }
 
-func (c *Console) statusPage(w http.ResponseWriter, r *http.Request, s *session) {
-	words := c.words(r)
-	// After an operation its effect is to be seen, not the state before.
-	f := c.sessions.takeFlash(s)
-	age := fresh
-	if f != nil {
-		age = 0
-	}
-	now := c.source.get(r.Context(), age)
+// overviewPages is the first page: the appliance at a glance.
+func (c *Console) overviewPages() []page {
+	return []page{{Path: "/", Section: "overview", Title: "overview.title", Template: "overview", Scripts: []string{"live.js"}, Load: c.overview}}
+}
+
+func (c *Console) overview(k *call) (any, error) {
+	now := c.source.get(k.ctx(), fresh)
 	d := statusData{
-		view: newView(now, words), Known: now.status != nil, Shape: shape(now), Flash: f,
-		At: timeField(now.at, exact(now.at)), Generated: s.cred.Generated,
+		view: newView(now, k.words), Known: now.status != nil, Shape: shape(now),
+		At: timeField(now.at, exact(now.at)), Generated: k.account.Generated,
 		Fingerprint: groups(c.cfg.Certificate.Fingerprint()),
 	}
 	for _, v := range ordered(now.status) {
-		d.Services = append(d.Services, row{Name: v.Name, Title: words.Title(cut(v.Title, 60))})
+		d.Services = append(d.Services, row{Name: v.Name, Title: k.words.Title(cut(v.Title, 60))})
 	}
 	for _, i := range now.interfaces {
 		d.Ports = append(d.Ports, port{Name: i.Name})
 	}
-	c.render(w, http.StatusOK, "status", look.Page{
-		Words: words, Title: words.T("status.title"), Host: now.host(), User: s.user, Path: "/",
-		Scripts: []string{"live.js"}, Data: d,
-	})
+	return d, nil
 }
 
 // groups cuts a fingerprint into four lines' worth that can be compared.
@@ -99,22 +92,11 @@ type Interface struct {
 	TX        nic.Counters   `json:"tx"`
 }
 
-// problem is an error in JSON.
-type problem struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
-
-func (c *Console) apiStatus(w http.ResponseWriter, r *http.Request) {
-	if s, _ := c.session(r, true); s == nil {
-		writeJSON(w, http.StatusUnauthorized, map[string]problem{"error": {"unauthorized", "log in first: POST /login"}})
-		return
-	}
-	now := c.source.get(r.Context(), fresh)
+// report answers GET /api/v1/status.
+func (c *Console) report(k *call) (Report, error) {
+	now := c.source.get(k.ctx(), fresh)
 	if now.status == nil {
-		c.cfg.Log.Warn("status", "error", now.err)
-		writeJSON(w, http.StatusBadGateway, map[string]problem{"error": {"unavailable", "the system process does not answer"}})
-		return
+		return Report{}, errors.Join(admin.ErrAway, now.err)
 	}
 	rep := Report{At: now.at.UTC(), Appliance: now.status, Interfaces: []Interface{}}
 	for _, i := range now.interfaces {
@@ -122,15 +104,5 @@ func (c *Console) apiStatus(w http.ResponseWriter, r *http.Request) {
 			Addresses: append([]netip.Prefix{}, i.Addresses...), RX: i.RX, TX: i.TX})
 	}
 	rep.Certificate.SHA256 = c.cfg.Certificate.Fingerprint()
-	writeJSON(w, http.StatusOK, rep)
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // these types always encode
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n'))
+	return rep, nil
 }

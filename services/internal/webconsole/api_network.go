@@ -1,0 +1,77 @@
+package webconsole
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/fault"
+	"github.com/parley-meet/parley/services/internal/netclient"
+	"github.com/parley-meet/parley/services/internal/netconfig"
+)
+
+// networkLimit is how long a change of the network may take until it is in
+// force: an address is probed, DHCP asked.
+const networkLimit = 60 * time.Second
+
+// Change names a pending change of the network.
+type Change struct {
+	ID string `json:"id"`
+}
+
+func (c *Console) networkEndpoints() []endpoint {
+	a := c.cfg.Admin
+	return []endpoint{
+		get("/api/v1/network", "getNetwork", "The network: saved configuration, what is in force, a change that waits to be confirmed, clock, firewall.", needView,
+			func(k *call) (*netclient.Status, error) { return a.Network(k.ctx()) }),
+		send("PUT", "/api/v1/network", "setNetwork", "Apply a configuration. The old one returns after 90 s unless the change is confirmed from a connection that was made after it; hold=false saves it at once, for programs that reach the appliance another way.", needOperate,
+			func(k *call, in netconfig.Input) (*netclient.Status, error) {
+				hold := true
+				switch v := k.r.URL.Query().Get("hold"); v {
+				case "", "true":
+				case "false":
+					hold = false
+				default:
+					return nil, fault.New("hold", "choice", cut(v, 40), "true, false")
+				}
+				k.patient(networkLimit)
+				// A browser that the change cuts off does not undo it; the deadline does.
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx()), networkLimit)
+				defer cancel()
+				return a.SetNetwork(ctx, k.who, in, hold)
+			}).with(func(e *endpoint) {
+			e.Query = []param{{"hold", "false: no confirmation is needed", "boolean"}}
+		}),
+		send("POST", "/api/v1/network/confirm", "confirmNetwork", "Confirm the pending change, from a connection that was made after it.", needOperate,
+			func(k *call, in Change) (none, error) {
+				return none{}, a.ConfirmNetwork(k.ctx(), k.who, in.ID, k.connected())
+			}),
+		send("POST", "/api/v1/network/revert", "revertNetwork", "Undo the pending change now.", needOperate,
+			func(k *call, in Change) (none, error) {
+				k.patient(networkLimit)
+				return none{}, a.RevertNetwork(context.WithoutCancel(k.ctx()), k.who, in.ID)
+			}),
+		act("POST", "/api/v1/network/sync", "syncTime", "Ask the time servers now.", needOperate,
+			func(k *call) (*netclient.Status, error) {
+				k.patient(networkLimit)
+				return a.SyncTime(k.ctx(), k.who)
+			}),
+		get("/api/v1/connector", "getConnector", "What the meeting connector is told, and what is missing.", needView,
+			func(k *call) (admin.Connector, error) { return a.Connector(k.ctx()) }),
+		send("PUT", "/api/v1/connector", "setConnector", "Set it. A token that is not given stays as it is.", needOperate,
+			func(k *call, in admin.ConnectorInput) (admin.Connector, error) {
+				return a.SetConnector(k.ctx(), k.who, in)
+			}),
+	}
+}
+
+// endpoints is the whole API.
+func (c *Console) endpoints() []endpoint {
+	return slices.Concat(c.networkEndpoints(), c.serviceEndpoints(), c.accountEndpoints(), c.certificateEndpoints(), c.systemEndpoints(),
+		[]endpoint{raw("GET", "/api/openapi.json", "getDescription", "This description, OpenAPI 3.1.", needNobody, "application/json", c.apiDocument)})
+}
+
+// verbs are what may be done with a service.
+var verbs = map[string]control.Op{"start": control.OpStart, "stop": control.OpStop, "restart": control.OpRestart}
