@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +29,13 @@ type wire struct {
 	address string
 	no      bool
 	more    []dhcpv4.Option
+	back    []string // addresses that were given back
+}
+
+func (w *wire) released(a string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Contains(w.back, a)
 }
 
 type wireConn struct {
@@ -66,6 +74,11 @@ func (c *wireConn) Send(b []byte, _ netip.Addr) error {
 	defer c.w.mu.Unlock()
 	kind := dhcpv4.MessageTypeAck
 	switch {
+	case req.MessageType() == dhcpv4.MessageTypeRelease:
+		c.w.back = append(c.w.back, req.ClientIPAddr.String())
+		return nil
+	case req.MessageType() == dhcpv4.MessageTypeDecline:
+		return nil
 	case req.MessageType() == dhcpv4.MessageTypeDiscover:
 		kind = dhcpv4.MessageTypeOffer
 	case c.w.no:
@@ -93,6 +106,7 @@ type place struct {
 	logs    *bytes.Buffer // to be read after synctest.Wait
 	daemon  *Daemon
 	started []string
+	next    netconfig.Config // of the next start; its zero is none
 	stop    func()
 }
 
@@ -114,6 +128,9 @@ func (p *place) start() {
 		Kernel: p.kernel, Wire: p.wire, Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.NewTextHandler(p.logs, nil)),
 		Started: func(detail string) error { p.started = append(p.started, detail); return nil },
 	})
+	if p.next.Version != 0 {
+		p.daemon.Set(p.next)
+	}
 	ctx, cancel := context.WithCancel(p.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.daemon.Run(ctx) }()

@@ -356,6 +356,9 @@ func (f *force) look(w wanted, want netconfig.Interface) (inForce, error) {
 	}
 	have6, err6 := f.d.cfg.Kernel.Addresses6()
 	f.pending = false
+	if f.tried6.IsZero() || !slices.ContainsFunc(have6, func(a Address6) bool { return a.Duplicate }) {
+		f.tried6 = time.Now()
+	}
 	again := time.Since(f.tried6) >= retry6
 	for _, a := range have6 {
 		switch {

@@ -82,6 +82,10 @@ func (d *Daemon) follow(ctx context.Context) {
 		}
 		d.endClient()
 	}
+	if d.key != key { // and has the lease that is held, before the apply task looks
+		d.startClient(ctx, l, d.hostname(next))
+		d.key = key
+	}
 	d.mu.Lock()
 	d.want, d.gen = next, gen
 	if next.Eth0.Mode != netconfig.ModeDHCP {
@@ -89,10 +93,6 @@ func (d *Daemon) follow(ctx context.Context) {
 	}
 	d.claimLocked()
 	d.mu.Unlock()
-	if d.key != key && key != "" {
-		d.startClient(ctx, l)
-		d.key = key
-	}
 	if linkErr == nil && !l.Up {
 		// Its effect comes as an update.
 		if err := d.cfg.Kernel.SetUp(); err != nil {
@@ -108,12 +108,12 @@ func (d *Daemon) follow(ctx context.Context) {
 }
 
 // startClient starts a DHCP client with what is known of the hardware address.
-func (d *Daemon) startClient(ctx context.Context, l Link) {
+func (d *Daemon) startClient(ctx context.Context, l Link, hostname string) {
 	log := d.cfg.Log.With("interface", d.cfg.Interface)
 	known, held := d.recall(l.HardwareAddr)
 	mac := l.HardwareAddr.String()
 	c := dhcp.New(dhcp.Config{
-		Identity: dhcp.Identity{HardwareAddr: l.HardwareAddr, Hostname: d.hostname(d.want)},
+		Identity: dhcp.Identity{HardwareAddr: l.HardwareAddr, Hostname: hostname},
 		Wire:     d.cfg.Wire,
 		Host:     &host{d, mac},
 		Known:    known,
