@@ -2,12 +2,15 @@ package webconsole
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"slices"
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/fault"
+	"github.com/parley-meet/parley/services/internal/firewall"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/netconfig"
 )
@@ -21,28 +24,62 @@ type Change struct {
 	ID string `json:"id"`
 }
 
+// holdParam says whether a change must be confirmed.
+var holdParam = []param{{"hold", "false: no confirmation is needed", "boolean"}}
+
+// setNetwork applies a configuration.
+func (c *Console) setNetwork(k *call, in netconfig.Input) (*netclient.Status, error) {
+	hold := true
+	switch v := k.r.URL.Query().Get("hold"); v {
+	case "", "true":
+	case "false":
+		hold = false
+	default:
+		return nil, fault.New("hold", "choice", cut(v, 40), "true, false")
+	}
+	k.patient(networkLimit)
+	// A browser that the change cuts off does not undo it; the deadline does.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx()), networkLimit)
+	defer cancel()
+	return k.admin().SetNetwork(ctx, k.who, in, hold)
+}
+
+// firewallRules answers GET /api/v1/network/firewall.
+func (c *Console) firewallRules(k *call) error {
+	st, err := k.admin().Network(k.ctx())
+	if err != nil {
+		return err
+	}
+	rules := c.siteRules(k, st)
+	h := k.w.Header()
+	switch v := k.r.URL.Query().Get("format"); v {
+	case "", "json":
+		writeJSON(k.w, http.StatusOK, rules)
+	case "text":
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		h.Set("Content-Disposition", `attachment; filename="parley-firewall.txt"`)
+		_, _ = io.WriteString(k.w, firewall.Text(rules, k.words))
+	case "csv":
+		h.Set("Content-Type", "text/csv; charset=utf-8")
+		h.Set("Content-Disposition", `attachment; filename="parley-firewall.csv"`)
+		_, _ = k.w.Write(firewall.CSV(rules, k.words))
+	default:
+		return fault.New("format", "choice", cut(v, 40), "json, text, csv")
+	}
+	return nil
+}
+
 func (c *Console) networkEndpoints() []endpoint {
 	a := c.cfg.Admin
 	return []endpoint{
 		get("/api/v1/network", "getNetwork", "The network: saved configuration, what is in force, a change that waits to be confirmed, clock, firewall.", needView,
 			func(k *call) (*netclient.Status, error) { return a.Network(k.ctx()) }),
 		send("PUT", "/api/v1/network", "setNetwork", "Apply a configuration. The old one returns after 90 s unless the change is confirmed from a connection that was made after it; hold=false saves it at once, for programs that reach the appliance another way.", needOperate,
-			func(k *call, in netconfig.Input) (*netclient.Status, error) {
-				hold := true
-				switch v := k.r.URL.Query().Get("hold"); v {
-				case "", "true":
-				case "false":
-					hold = false
-				default:
-					return nil, fault.New("hold", "choice", cut(v, 40), "true, false")
-				}
-				k.patient(networkLimit)
-				// A browser that the change cuts off does not undo it; the deadline does.
-				ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx()), networkLimit)
-				defer cancel()
-				return a.SetNetwork(ctx, k.who, in, hold)
-			}).with(func(e *endpoint) {
-			e.Query = []param{{"hold", "false: no confirmation is needed", "boolean"}}
+			c.setNetwork).with(func(e *endpoint) { e.Query = holdParam }),
+		c.changeNetwork(),
+		raw("GET", "/api/v1/network/firewall", "getFirewallRules", "What the site's own firewall must let through: JSON, or with format=text or csv a file in the caller's language.", needView,
+			"application/json", c.firewallRules).with(func(e *endpoint) {
+			e.Query = []param{{"format", "text or csv", "string"}}
 		}),
 		send("POST", "/api/v1/network/confirm", "confirmNetwork", "Confirm the pending change, from a connection that was made after it.", needOperate,
 			func(k *call, in Change) (none, error) {

@@ -1,0 +1,49 @@
+package webconsole
+
+import (
+	"github.com/parley-meet/parley/services/internal/admin"
+)
+
+// configurePages is what the meeting connector is told.
+func (c *Console) configurePages() []page {
+	return []page{{Path: "/configure", Section: "configure", Title: "nav.configure", Template: "configure", Load: c.configurePage}}
+}
+
+type configureData struct {
+	admin.Connector
+	// Zone and Router are the saved addresses, or else those that the network has.
+	Zone, RouterIPv4, Other string
+	Suggested               bool // a field shows an address that is not saved
+	Needs, Odd              []string
+	Rows                    []natRow
+	Blank                   natRow
+}
+
+// natRow is an external address as text.
+type natRow struct{ Local, External string }
+
+func (c *Console) configurePage(k *call) (any, error) {
+	n, err := k.admin().Connector(k.ctx())
+	if err != nil {
+		return nil, err
+	}
+	d := configureData{Connector: n, Zone: addrText(n.ZoneController), RouterIPv4: addrText(n.Router), Other: addrText(n.OtherZoneController)}
+	if d.Zone == "" {
+		d.Zone = addrText(n.Suggested.ZoneController)
+		d.Suggested = d.Zone != ""
+	}
+	if d.RouterIPv4 == "" {
+		d.RouterIPv4 = addrText(n.Suggested.Router)
+		d.Suggested = d.Suggested || d.RouterIPv4 != ""
+	}
+	for _, e := range n.External {
+		d.Rows = append(d.Rows, natRow{addrText(e.Local), addrText(e.External)})
+	}
+	for _, m := range n.Missing {
+		d.Needs = append(d.Needs, k.words.T("conf.missing."+m))
+	}
+	for _, m := range n.Warnings {
+		d.Odd = append(d.Odd, k.words.T("conf.odd."+m))
+	}
+	return d, nil
+}
