@@ -154,7 +154,7 @@ func networkCards(w *look.Words, st *netclient.Status, now time.Time) []card {
 		f.text("net.address", w.T("net.address6.none"))
 	}
 	f.text("net.gateway", addrText(s.Gateway6))
-	cards = append(cards, card{ID: "ipv6", Title: "IPv6", Facts: f.list})
+	cards = append(cards, card{ID: "ipv6", Title: w.T("net.ipv6"), Facts: f.list})
 
 	f = facts{w: w}
 	f.text("net.dns", joined(s.DNS, netip.Addr.String))
