@@ -109,7 +109,7 @@ func (k *Keeper) raiseLocked(floor time.Time, what string) error {
 	if err := k.stepLocked(by); err != nil {
 		return err
 	}
-	k.Log.Warn("the clock was before "+what+" and was set to it", "was", now.UTC().Format(time.RFC3339), "time", floor.UTC().Format(time.RFC3339))
+	k.Log.Warn("the clock was before "+what+" and was set to it", "was", now.UTC().Format(time.RFC3339), "to", floor.UTC().Format(time.RFC3339))
 	return nil
 }
 
