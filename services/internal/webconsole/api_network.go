@@ -106,7 +106,12 @@ func (c *Console) networkEndpoints() []endpoint {
 
 // endpoints is the whole API.
 func (c *Console) endpoints() []endpoint {
-	return slices.Concat(c.networkEndpoints(), c.serviceEndpoints(), c.accountEndpoints(), c.certificateEndpoints(), c.systemEndpoints(),
+	return slices.Concat(
+		c.networkEndpoints(),
+		c.serviceEndpoints(),
+		c.accountEndpoints(),
+		c.certificateEndpoints(),
+		c.systemEndpoints(),
 		[]endpoint{raw("GET", "/api/openapi.json", "getDescription", "This description, OpenAPI 3.1.", needNobody, "application/json", c.apiDocument)})
 }
 

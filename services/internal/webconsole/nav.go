@@ -43,7 +43,13 @@ func (p page) pattern() string {
 func (c *Console) allPages() []page {
 	var out []page
 	for _, list := range [][]page{
-		c.overviewPages(), c.networkPages(), c.configurePages(), c.servicePages(), c.systemPages(), c.ownPages(), c.apiPages(),
+		c.overviewPages(),
+		c.networkPages(),
+		c.configurePages(),
+		c.servicePages(),
+		c.systemPages(),
+		c.ownPages(),
+		c.apiPages(),
 	} {
 		out = append(out, list...)
 	}
