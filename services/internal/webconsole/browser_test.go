@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,9 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/admintest"
+	"github.com/parley-meet/parley/services/internal/axetest"
 )
 
 // chromium returns where the browser is; without one the test is skipped on a
@@ -143,18 +147,19 @@ func (b *tab) shots(name string) {
 		return
 	}
 	b.t.Helper()
-	for _, scheme := range []string{"light", "dark"} {
-		for _, width := range []int64{360, 1280} {
-			b.media("prefers-color-scheme", scheme)
-			b.size(width)
-			b.run(chromedp.Sleep(300 * time.Millisecond))
-			png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-			if err != nil {
-				b.t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%s-%d.png", name, scheme, width)), png, 0o644); err != nil {
-				b.t.Fatal(err)
-			}
+	for _, x := range []struct {
+		scheme string
+		width  int64
+	}{{"light", 360}, {"light", 1280}, {"light", 1920}, {"dark", 360}, {"dark", 1280}} {
+		b.media("prefers-color-scheme", x.scheme)
+		b.size(x.width)
+		b.run(chromedp.Sleep(200 * time.Millisecond))
+		png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%s-%d.png", name, x.scheme, x.width)), png, 0o644); err != nil {
+			b.t.Fatal(err)
 		}
 	}
 	b.media()
@@ -183,7 +188,6 @@ func TestBrowser(t *testing.T) {
 		t.Errorf("scripts see the cookies %q", got)
 	}
 	b.until(`document.getElementById("link").textContent === "Live"`)
-	b.shots("status-en")
 
 	// News without loading the page anew.
 	b.run(chromedp.Evaluate[chromedp.Void]("window.mark = 1"))
@@ -203,27 +207,29 @@ func TestBrowser(t *testing.T) {
 	})
 	b.until(`!document.querySelector('[data-live="alert.storage"]').hidden`)
 	b.until(`document.querySelector('[data-live="svc.zctrl.state"]').dataset.state === "stopped"`)
-	b.shots("degraded-en")
 	if b.value("window.mark") != "1" {
 		t.Error("the page was loaded anew for a change")
 	}
 
-	// The language switch.
+	// The language switch comes back to where it was.
+	b.run(chromedp.Navigate(r.base+"/services"), chromedp.WaitVisible(".services"))
 	b.run(chromedp.Click(`button[lang="ru"]`), chromedp.WaitVisible(`button[lang="ru"][aria-pressed="true"]`))
-	if got := b.value("document.documentElement.lang"); got != "ru" {
-		t.Errorf("language %q", got)
+	if got := b.value("document.documentElement.lang+location.pathname"); got != "ru/services" {
+		t.Errorf("the switch led to %q", got)
 	}
 	b.until(`document.getElementById("link").textContent === "Обновляется"`)
-	b.shots("degraded-ru")
 
-	// An operation, and one that is asked about twice.
+	// An operation, and one that is asked about first.
 	b.run(chromedp.Click(`[data-live="svc.zctrl.start"] button`), chromedp.WaitVisible(".note.good"))
-	b.run(chromedp.Click(`[data-live="svc.console-web.stop"] button`), chromedp.WaitVisible("button.danger"))
-	b.shots("confirm-ru")
-	b.run(chromedp.Click(`a.button`), chromedp.WaitVisible(".services"))
+	b.run(chromedp.Click(`[data-live="svc.console-web.stop"] button`), chromedp.WaitVisible("dialog[open]"))
+	b.shots("dialog-ru")
+	b.run(chromedp.Click(`dialog[open] button[value="no"]`))
+	b.until(`!document.querySelector("dialog[open]")`)
 	if got := r.server.Asked(); len(got) != 1 || got[0] != (control.Request{Op: control.OpStart, Service: "zctrl"}) {
 		t.Errorf("asked for %+v", got)
 	}
+	b.run(chromedp.Navigate(r.base+"/"), chromedp.WaitVisible(".services"))
+	b.shots("degraded-ru")
 
 	// A new password ends the session, and the page notices by itself.
 	r.setPassword(testPassword + " 2")
@@ -234,39 +240,92 @@ func TestBrowser(t *testing.T) {
 	b.shots("login-ru")
 }
 
-// Pages fit the narrowest screen, and the widest text, without scrolling
-// sideways; every control has a name; a list of what assistive technology needs.
-func TestBrowserStructure(t *testing.T) {
+// structure lists what assistive technology needs and a page has not.
+const structure = `(() => {
+	const out = [];
+	for (const e of document.querySelectorAll("button, a, input, meter, select, textarea"))
+		if (!(e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length || e.type === "hidden" || e.hidden)) out.push(e.outerHTML);
+	const ids = [...document.querySelectorAll("[id]")].map(e => e.id);
+	for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) out.push("id twice: " + id);
+	for (const e of document.querySelectorAll("[aria-labelledby],[aria-describedby]"))
+		for (const id of ((e.getAttribute("aria-labelledby") || "") + " " + (e.getAttribute("aria-describedby") || "")).trim().split(/ +/))
+			if (!document.getElementById(id)) out.push("no element " + id);
+	if (document.querySelectorAll("h1").length !== 1) out.push("h1");
+	if (document.querySelectorAll("main").length !== 1) out.push("main");
+	for (const e of document.querySelectorAll("th")) if (!e.scope) out.push(e.outerHTML);
+	for (const e of document.querySelectorAll("img")) if (!e.hasAttribute("alt")) out.push(e.outerHTML);
+	if (/<no value>|&lt;no value|\bundefined\b/.test(document.body.innerHTML)) out.push("a value is missing");
+	return out.join("\n");
+})()`
+
+// Every page in both languages fits the narrowest screen and the widest text
+// without scrolling sideways, gives every control a name, has enough contrast in
+// both schemes, and is not heavier than maxWeight. PARLEY_PAGE limits the test to
+// pages whose path has that text.
+func TestBrowserPages(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, testPassword)
-	b := newTab(t, "ru")
-	b.login(r.base)
-	b.shots("status-ru")
-	for _, width := range []int64{320, 360, 768, 1024, 1057, 1280, 1920} {
-		b.size(width)
-		if got := b.value(`document.documentElement.scrollWidth > innerWidth`); got != "false" {
-			t.Errorf("%d pixels wide: the page scrolls sideways: %s", width, b.value(`document.documentElement.scrollWidth`))
+	if err := r.admin.AddAccount(t.Context(), admintest.Operator, admin.AccountInput{Name: "vera", Authority: "view", Password: testPassword + " vera"}); err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{"/services/zctrl"}
+	for _, p := range r.c.pages {
+		if !strings.Contains(p.Path, "{") {
+			paths = append(paths, p.Path)
 		}
 	}
-	bad := b.value(`(() => {
-		const out = [];
-		for (const e of document.querySelectorAll("button, a, input, meter"))
-			if (!(e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length || e.type === "hidden")) out.push(e.outerHTML);
-		const ids = [...document.querySelectorAll("[id]")].map(e => e.id);
-		if (new Set(ids).size !== ids.length) out.push("ids come twice");
-		for (const e of document.querySelectorAll("[aria-labelledby],[aria-describedby]"))
-			for (const id of ((e.getAttribute("aria-labelledby") || "") + " " + (e.getAttribute("aria-describedby") || "")).trim().split(" "))
-				if (!document.getElementById(id)) out.push("no element " + id);
-		if (document.querySelectorAll("h1").length !== 1) out.push("h1");
-		if (document.querySelectorAll("main").length !== 1) out.push("main");
-		for (const e of document.querySelectorAll("th")) if (!e.scope) out.push(e.outerHTML);
-		for (const e of document.querySelectorAll("img")) if (!e.hasAttribute("alt")) out.push(e.outerHTML);
-		return out.join("\n");
-	})()`)
-	if bad != "" {
-		t.Error(bad)
+	only := os.Getenv("PARLEY_PAGE")
+	for _, language := range []string{"en", "ru"} {
+		b := newTab(t, language)
+		b.login(r.base)
+		for _, path := range paths {
+			if !strings.Contains(path, only) {
+				continue
+			}
+			b.run(chromedp.Navigate(r.base+path), chromedp.WaitVisible("h1"))
+			b.judge(language + " " + path)
+			name := strings.Trim(strings.ReplaceAll(path, "/", "-"), "-")
+			if name == "" {
+				name = "overview"
+			}
+			b.shots(name + "-" + language)
+		}
 	}
-	// The first stop of the keyboard leads past the frame.
+}
+
+// maxWeight is how many bytes a page may load, all its files together.
+const maxWeight = 150 << 10
+
+func (b *tab) judge(name string) {
+	b.t.Helper()
+	for _, width := range []int64{320, 360, 768, 1023, 1024, 1250, 1280, 1920} {
+		b.size(width)
+		if got := b.value(`document.documentElement.scrollWidth > innerWidth`); got != "false" {
+			b.t.Errorf("%s, %d pixels wide: the page scrolls sideways: %s", name, width, b.value(`document.documentElement.scrollWidth`))
+		}
+	}
+	b.size(1280)
+	if bad := b.value(structure); bad != "" {
+		b.t.Errorf("%s: %s", name, bad)
+	}
+	weight, err := strconv.Atoi(b.value(`[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].reduce((n, e) => n + e.decodedBodySize, 0)`))
+	if err != nil || weight == 0 || weight > maxWeight {
+		b.t.Errorf("%s weighs %d bytes, want at most %d: %v", name, weight, maxWeight, err)
+	}
+	b.contrast(name)
+	b.media("prefers-reduced-motion", "reduce") // no colour is on its way to another
+	if os.Getenv("PARLEY_NO_AXE") == "" {
+		axetest.Check(b.t, b.ctx, name)
+	}
+}
+
+// The first stop of the keyboard leads past the frame; the menu of a narrow
+// screen opens with the keyboard.
+func TestBrowserKeyboard(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, testPassword)
+	b := newTab(t, "en")
+	b.login(r.base)
 	b.run(chromedp.KeyEvent("\t"))
 	if got := b.value("document.activeElement.className"); got != "skip" {
 		t.Errorf("the first stop of the keyboard is %q", got)
@@ -274,11 +333,17 @@ func TestBrowserStructure(t *testing.T) {
 	if got := b.value("getComputedStyle(document.activeElement).outlineStyle"); got != "solid" {
 		t.Errorf("focus is shown by an outline %q", got)
 	}
-	b.contrast()
+	b.size(360)
+	b.run(chromedp.Evaluate[chromedp.Void](`document.querySelector(".menu summary").focus()`), chromedp.KeyEvent("\r"), chromedp.WaitVisible(".menu nav a"))
+	b.run(chromedp.KeyEvent("\t"))
+	if got := b.value("document.activeElement.textContent"); got != "Overview" {
+		t.Errorf("after the menu opened the keyboard is at %q", got)
+	}
+	b.shots("menu-en")
 }
 
 // contrast computes WCAG's ratio for every text in both schemes.
-func (b *tab) contrast() {
+func (b *tab) contrast(name string) {
 	b.t.Helper()
 	for _, scheme := range []string{"light", "dark"} {
 		b.media("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce")
@@ -298,7 +363,8 @@ func (b *tab) contrast() {
 			return [...out].join("\n");
 		})()`)
 		if bad != "" {
-			b.t.Errorf("%s: contrast below 4.5:\n%s", scheme, strings.TrimSpace(bad))
+			b.t.Errorf("%s, %s: contrast below 4.5:\n%s", name, scheme, strings.TrimSpace(bad))
 		}
 	}
+	b.media()
 }
