@@ -248,6 +248,9 @@ func (k *call) noBody() error {
 
 // decode reads one JSON value without fields that v does not have.
 func decode(b []byte, v any) error {
+	if bytes.Equal(bytes.TrimSpace(b), []byte("null")) { // encoding/json takes it for anything
+		return fault.New("", "type", jsonKind(reflect.TypeOf(v).Elem()))
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)

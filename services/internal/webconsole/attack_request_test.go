@@ -61,7 +61,7 @@ func TestAttackPaths(t *testing.T) {
 		} {
 			path := begin + rest
 			for _, who := range []string{"", "Cookie: " + cookie + "\r\n"} {
-				status, text := r.raw("GET "+path+" HTTP/1.1\r\nHost: x\r\n"+who+"Connection: close\r\n\r\n")
+				status, text := r.raw("GET " + path + " HTTP/1.1\r\nHost: x\r\n" + who + "Connection: close\r\n\r\n")
 				// A redirect is the mux's, to the clean path, or the login's.
 				if status >= 500 || status == 0 || status == 200 && begin != "/" {
 					t.Errorf("GET %s (session: %v): status %d\n%.300s", path, who != "", status, text)

@@ -16,7 +16,7 @@ import (
 // and then and comes back when it is cut off, leave the console usable: somebody
 // who was never there before logs in.
 func TestAttackSlowloris(t *testing.T) {
-	const connections, patience = 500, 5 * time.Second
+	const connections, patience = 500, 10 * time.Second
 	for name, lines := range map[string][]string{
 		"handshake": nil, // TCP alone
 		"header":    {"GET / HTTP/1.1\r\n", "X-A: b\r\n"},

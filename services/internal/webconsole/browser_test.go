@@ -313,9 +313,37 @@ func (b *tab) judge(name string) {
 		b.t.Errorf("%s weighs %d bytes, want at most %d: %v", name, weight, maxWeight, err)
 	}
 	b.contrast(name)
-	b.media("prefers-reduced-motion", "reduce") // no colour is on its way to another
-	if os.Getenv("PARLEY_NO_AXE") == "" {
-		axetest.Check(b.t, b.ctx, name)
+	for _, scheme := range []string{"light", "dark"} {
+		b.media("prefers-color-scheme", scheme, "prefers-reduced-motion", "reduce") // no colour is on its way to another
+		for _, width := range []int64{360, 1280} {
+			b.size(width)
+			where := fmt.Sprintf("%s, %s, %d pixels", name, scheme, width)
+			if os.Getenv("PARLEY_NO_AXE") == "" {
+				axetest.Check(b.t, b.ctx, where)
+			}
+			b.keep(where)
+		}
+	}
+	b.media()
+	b.size(1280)
+}
+
+// keep keeps a picture in CI, in the folder artefacts/pages.
+func (b *tab) keep(name string) {
+	if os.Getenv("CI") == "" {
+		return
+	}
+	b.t.Helper()
+	dir := filepath.Join("..", "..", "..", "artefacts", "pages")
+	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, strings.Join(strings.FieldsFunc(name, func(r rune) bool { return strings.ContainsRune(" ,/", r) }), "-")+".png"), png, 0o644)
+	}
+	if err != nil {
+		b.t.Fatal(err)
 	}
 }
 

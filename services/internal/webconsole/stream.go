@@ -20,12 +20,12 @@ const (
 // events sends the status page's changes as server-sent events (HTML, 9.2):
 //
 //	event: status   data: {"KEY": FIELD, …}, all fields at first, then changes
-//	event: end      the session is no more
+//	event: end      the session is no more, or may do nothing but change its password
 func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 	s, a, _ := c.session(r, false)
 	out := &stream{w: w, rc: http.NewResponseController(w)}
 	w.Header().Set("Content-Type", "text/event-stream")
-	if s == nil {
+	if s == nil || a.MustChange {
 		// Not 401: a script is not told an answer's status, and would try for ever.
 		_ = out.send("event: end\ndata: {}\n\n")
 		return

