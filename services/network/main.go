@@ -1,56 +1,117 @@
-// Command network keeps the appliance's network interface configured. It is the
-// only process that may: CAP_NET_ADMIN, CAP_NET_RAW for DHCP before there is an
-// address, CAP_NET_BIND_SERVICE for its port 68.
+// Command network keeps the appliance's network: its interface, the host's
+// firewall, the clock and the host name, as they were saved and as the consoles
+// ask on its socket (package netclient). It is the only process that may:
+// CAP_NET_ADMIN, CAP_NET_RAW for DHCP before there is an address,
+// CAP_NET_BIND_SERVICE for its port 68. The clock and the name are PID 1's to
+// set, who is asked on his socket.
 package main
 
 import (
 	"context"
+	crand "crypto/rand"
 	"flag"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/image/liveness"
 	"github.com/parley-meet/parley/services/internal/dhcp"
 	"github.com/parley-meet/parley/services/internal/ethernet"
+	"github.com/parley-meet/parley/services/internal/firewall"
+	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/netconfig"
+	"github.com/parley-meet/parley/services/internal/netserver"
+	"github.com/parley-meet/parley/services/internal/timesync"
+)
+
+// Files in the run folder, beside those of package ethernet. It is in RAM: they
+// are gone after a reboot, and not when the service starts again.
+const (
+	clockMarker = "clock-set"      // the clock was set since boot
+	imageName   = "image-hostname" // what the machine was called before the first change
 )
 
 func main() {
 	cfg := ethernet.Config{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	init := &control.Client{}
 	flag.StringVar(&cfg.Interface, "interface", "eth0", "`name` of the interface")
-	flag.StringVar(&cfg.RunDir, "run", netconfig.RunDir, "`folder` of state.json and resolv.conf")
-	flag.StringVar(&cfg.PermDir, "perm", netconfig.PermDir, "`folder` of lease.json")
+	flag.StringVar(&cfg.RunDir, "run", netconfig.RunDir, "`folder` of the socket, state.json and resolv.conf")
+	flag.StringVar(&cfg.PermDir, "perm", netconfig.PermDir, "`folder` of network.json and lease.json")
+	flag.StringVar(&init.Path, "control", layout.ControlSocket, "PID 1's `socket`")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, cfg); err != nil {
+	if err := run(ctx, cfg, init); err != nil {
 		cfg.Log.Error("stopped", "err", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, cfg ethernet.Config) error {
+func run(ctx context.Context, cfg ethernet.Config, init *control.Client) error {
 	line, err := liveness.Open()
 	if err != nil {
 		return err
 	}
+	name := newNaming(init, filepath.Join(cfg.RunDir, imageName), cfg.Log)
+	clock := timesync.New(timesync.Config{
+		Query: timesync.NTP,
+		Adjust: func(ctx context.Context, c control.Clock) error {
+			return init.Do(ctx, control.Request{Op: control.OpClock, Clock: &c})
+		},
+		Marker: filepath.Join(cfg.RunDir, clockMarker),
+		Log:    cfg.Log,
+	})
 	// A name that servers could not use is not sent.
-	if name, err := os.Hostname(); err == nil && netconfig.CheckName(name) == nil {
-		cfg.Hostname = name
+	if netconfig.CheckName(name.image) == nil {
+		cfg.Hostname = name.image
 	}
 	cfg.Kernel = ethernet.Linux(cfg.Interface)
 	cfg.Wire = dhcp.Sockets{Interface: cfg.Interface}
 	cfg.Rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	cfg.Started = line.Ready
-	d := ethernet.New(cfg)
+	var service *netserver.Service
+	cfg.Started = func(string) error { return line.Ready(service.Detail()) }
+	cfg.OnState = func(s netconfig.State) {
+		clock.SetDHCP(s.NTP)
+		if len(s.Addresses) > 0 {
+			clock.Nudge()
+		}
+	}
+	daemon := ethernet.New(cfg)
+	service = netserver.New(netserver.Config{
+		Dir:      cfg.PermDir,
+		Daemon:   daemon,
+		Firewall: &firewall.Linux{Log: cfg.Log},
+		Clock:    clock,
+		Hostname: name.Set,
+		ID:       crand.Text,
+		Log:      cfg.Log,
+	})
+	l, err := netserver.Listen(filepath.Join(cfg.RunDir, filepath.Base(netclient.Socket)))
+	if err != nil {
+		return err
+	}
+	service.Start()
+	server := &netserver.Server{Service: service}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.Run(ctx) })
-	g.Go(func() error { return line.Run(ctx, d.Check) })
+	for _, task := range []func(context.Context) error{daemon.Run, service.Run, clock.Run, name.Run} {
+		g.Go(func() error { return task(ctx) })
+	}
+	g.Go(func() error { return server.Serve(ctx, l) })
+	g.Go(func() error {
+		return line.Run(ctx, func() (string, error) {
+			if _, err := daemon.Check(); err != nil {
+				return "", err
+			}
+			return service.Detail(), service.Check()
+		})
+	})
 	return g.Wait()
 }
