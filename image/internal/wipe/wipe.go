@@ -22,6 +22,8 @@ import (
 const (
 	maxDepth = 64
 	chunk    = 256 << 10
+	// flushEvery bounds how long one flush takes: Tick is not called meanwhile.
+	flushEvery = 16 << 20
 )
 
 // step is called before each change; tests make it fail, or end there.
@@ -182,7 +184,7 @@ func (w *Wiper) overwrite(root *os.Root, name string) error {
 		return err
 	}
 	defer f.Close()
-	zeros := make([]byte, chunk)
+	zeros, unflushed := make([]byte, chunk), 0
 	for at := int64(0); ; {
 		from, err := f.Seek(at, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
@@ -205,6 +207,12 @@ func (w *Wiper) overwrite(root *os.Root, name string) error {
 				return err
 			}
 			left -= int64(n)
+			if unflushed += n; unflushed >= flushEvery {
+				unflushed = 0
+				if err := f.Sync(); err != nil {
+					return err
+				}
+			}
 			w.tick()
 		}
 		at = to
