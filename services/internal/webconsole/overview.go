@@ -8,6 +8,7 @@ import (
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/nic"
 )
 
@@ -19,8 +20,11 @@ type statusData struct {
 	Known       bool // PID 1 answers
 	At          field
 	Shape       string
-	Generated   bool // the password has not been set yet
 	Fingerprint []string
+	Certificate []fact   // until when it is valid, who signed it
+	Notices     []string // what every operator must be told
+	Missing     string   // of the connector's settings
+	Clone       bool     // the question whether this machine is a copy is open
 }
 
 // live is a field with its key.
@@ -44,11 +48,64 @@ func (c *Console) overviewPages() []page {
 }
 
 func (c *Console) overview(k *call) (any, error) {
+	d := c.statusData(k)
+	if st, err := k.admin().Connector(k.ctx()); err == nil {
+		var missing []string
+		for _, code := range st.Missing {
+			missing = append(missing, k.words.T("missing."+code))
+		}
+		d.Missing = strings.Join(missing, ", ")
+	}
+	if list, err := k.admin().Notices(k.ctx()); err == nil {
+		for _, n := range list {
+			d.Notices = append(d.Notices, notice(k.words, n))
+		}
+	}
+	if cert, err := k.admin().Certificate(k.ctx()); err == nil {
+		d.Certificate = certificateFacts(k.words, cert, time.Now())
+	}
+	return d, nil
+}
+
+// notice puts "CODE TIME" into words.
+func notice(w *look.Words, text string) string {
+	code, at, _ := strings.Cut(text, " ")
+	if t, err := time.Parse(time.RFC3339, at); err == nil {
+		at = exact(t)
+	}
+	if key := "notice." + code; w.Has(key) {
+		return w.T(key, cut(at, 40))
+	}
+	return cut(text, 200)
+}
+
+// expiring is how long before its end a certificate is warned of.
+const expiring = 30 * 24 * time.Hour
+
+func certificateFacts(w *look.Words, cert admin.Certificate, now time.Time) []fact {
+	left := cert.NotAfter.Sub(now)
+	until := field{Text: w.T("cert.left", cert.NotAfter.UTC().Format(time.DateOnly), w.Duration(left)), State: fieldGood}
+	switch {
+	case left <= 0:
+		until = field{Text: w.T("cert.expired", cert.NotAfter.UTC().Format(time.DateOnly)), State: fieldBad}
+	case left < expiring:
+		until.State = fieldWarn
+	}
+	issuer := cut(cert.Issuer, 120)
+	if cert.SelfSigned {
+		issuer = w.T("cert.self")
+	}
+	return []fact{{w.T("cert.expires"), until}, {w.T("cert.issuer"), field{Text: issuer}}}
+}
+
+// statusData is what the pages that stay fresh show.
+func (c *Console) statusData(k *call) statusData {
 	now := c.source.get(k.ctx(), fresh)
 	d := statusData{
 		view: newView(now, k.words), Known: now.status != nil, Shape: shape(now),
-		At: timeField(now.at, exact(now.at)), Generated: k.account.Generated,
+		At:          timeField(now.at, exact(now.at)),
 		Fingerprint: groups(c.cfg.Certificate.Fingerprint()),
+		Clone:       now.status != nil && now.status.Machine.Changed,
 	}
 	for _, v := range ordered(now.status) {
 		d.Services = append(d.Services, row{Name: v.Name, Title: k.words.Title(cut(v.Title, 60))})
@@ -56,7 +113,7 @@ func (c *Console) overview(k *call) (any, error) {
 	for _, i := range now.interfaces {
 		d.Ports = append(d.Ports, port{Name: i.Name})
 	}
-	return d, nil
+	return d
 }
 
 // groups cuts a fingerprint into four lines' worth that can be compared.

@@ -17,7 +17,7 @@ func (c *Console) servicePages() []page {
 }
 
 // servicesPage shows the fields of the overview, of the services alone.
-func (c *Console) servicesPage(k *call) (any, error) { return c.overview(k) }
+func (c *Console) servicesPage(k *call) (any, error) { return c.statusData(k), nil }
 
 // serviceData is one service with its events and its log.
 type serviceData struct {
