@@ -39,7 +39,6 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 	if err != nil {
 		return err
 	}
-	certs := &certificate.Keeper{Dir: filepath.Join(layout.PermDir, webName), RunDir: layout.CredentialRunDir}
 	pid1 := &control.Client{Path: layout.ControlSocket}
 	adm := admin.New(admin.Config{
 		Appliance:  pid1,
@@ -51,6 +50,14 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 		Log:        log,
 	})
 	defer adm.Close()
+	certs := &certificate.Keeper{
+		Dir:    certificate.Shared(layout.CredentialDir).Dir,
+		RAM:    filepath.Join(layout.RunDir, webName),
+		Old:    filepath.Join(layout.PermDir, webName),
+		RunDir: layout.CredentialRunDir,
+		Public: adm.PublicName,
+		Log:    log,
+	}
 	c := webconsole.New(webconsole.Config{
 		Admin:       webconsole.WithoutCertificates{Admin: adm},
 		Appliance:   pid1,
@@ -78,13 +85,17 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 	g.Go(func() error { return c.Serve(ctx, l) })
 	g.Go(func() error { return line.Run(ctx, c.Check) })
 	// Storing waits for the machine's address and for the disk; nobody waits for it.
-	g.Go(func() error {
-		if err := certs.Keep(ctx, hostname, addresses); err != nil {
-			log.Warn("certificate: not kept, and made anew at the next start", "error", err)
-		}
-		return nil
-	})
+	g.Go(func() error { return certs.Run(ctx, machineName, addresses) })
 	return g.Wait()
+}
+
+// machineName is the host name at this time, to put into a certificate.
+func machineName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "" // it does without
+	}
+	return name
 }
 
 // addresses are those to put into a certificate.

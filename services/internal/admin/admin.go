@@ -20,6 +20,7 @@ import (
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/netconfig"
 	"github.com/parley-meet/parley/services/internal/nic"
@@ -147,8 +148,14 @@ type Certificate struct {
 	SHA256     string    `json:"sha256"` // "AB:CD:…"
 	Key        string    `json:"key"`    // "ECDSA P-256"
 	SelfSigned bool      `json:"selfSigned"`
-	Chain      []string  `json:"chain"`             // subjects of what stands above it
-	Problem    string    `json:"problem,omitempty"` // why an uploaded one is not in use
+	Chain      []string  `json:"chain"` // subjects of what stands above it
+	// Problem is why an uploaded one is not in use, a code of package fault:
+	// "used-expired", "used-mismatch", "used-damaged". Fault has its words.
+	Problem string       `json:"problem,omitempty"`
+	Fault   *fault.Fault `json:"-"`
+	// Warnings are codes of what is odd, with words "certificate.warning.CODE":
+	// "chain-incomplete", "expires-soon".
+	Warnings []string `json:"warnings"`
 	// Request is the signing request that waits for its certificate, PEM.
 	Request string `json:"request,omitempty"`
 	// CoversName says whether the public name is covered; true when there is none.

@@ -1,6 +1,7 @@
 package certificate
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -31,7 +32,7 @@ var (
 
 func newKeeper(t *testing.T) *Keeper {
 	t.Helper()
-	return &Keeper{Dir: t.TempDir(), RunDir: t.TempDir()}
+	return &Keeper{Dir: filepath.Join(t.TempDir(), "certificates"), RunDir: t.TempDir()}
 }
 
 // another is the keeper of the next process.
@@ -140,9 +141,9 @@ func TestNames(t *testing.T) {
 
 func TestKeep(t *testing.T) {
 	k := kept(t)
-	for name, mode := range map[string]os.FileMode{certName: 0o640, keyName: 0o600} {
-		if fi, err := os.Stat(filepath.Join(k.Dir, name)); err != nil || fi.Mode() != mode {
-			t.Errorf("%s: %v, %v, want %v", name, fi.Mode(), err, mode)
+	for path, mode := range map[string]os.FileMode{k.Dir: os.ModeDir | os.ModeSetgid | 0o770, filepath.Join(k.Dir, selfName): 0o660} {
+		if fi, err := os.Stat(path); err != nil || fi.Mode() != mode {
+			t.Errorf("%s: %v, %v, want %v", path, fi.Mode(), err, mode)
 		}
 	}
 	if fi, err := os.Stat(filepath.Join(k.RunDir, fingerprintName)); err != nil || fi.Mode() != 0o640 {
@@ -169,11 +170,11 @@ func TestKeep(t *testing.T) {
 	if !leaf(t, k2).Equal(leaf(t, k)) {
 		t.Error("another certificate after a restart")
 	}
-	before := read(t, k.Dir, certName)
+	before := read(t, k.Dir, selfName)
 	if err := k2.Keep(t.Context(), "renamed", func() []netip.Addr { t.Error("addresses asked for"); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if read(t, k.Dir, certName) != before {
+	if read(t, k.Dir, selfName) != before {
 		t.Error("the certificate was written again")
 	}
 }
@@ -203,33 +204,36 @@ func TestServes(t *testing.T) {
 	serves(t, k2)
 }
 
-// Whatever is wrong with the files, there is a certificate that serves, the
-// reason is told, and Keep puts good files in their place.
+// Whatever is wrong with the file, there is a certificate that serves, the
+// reason is told, and Keep puts a good file in its place.
 func TestDamaged(t *testing.T) {
 	other := kept(t)
+	path := func(k *Keeper) string { return filepath.Join(k.Dir, selfName) }
+	half := func(k *Keeper, last bool) []byte {
+		b := []byte(read(t, k.Dir, selfName))
+		i := bytes.Index(b, []byte("-----BEGIN CERT"))
+		if last {
+			return b[i:]
+		}
+		return b[:i]
+	}
 	for _, test := range []struct {
 		name, want string
 		damage     func(k *Keeper) error
 	}{
-		{"empty certificate", "failed to find any PEM data", func(k *Keeper) error { return os.WriteFile(filepath.Join(k.Dir, certName), nil, 0o600) }},
-		{"empty key", "failed to find any PEM data", func(k *Keeper) error { return os.WriteFile(filepath.Join(k.Dir, keyName), nil, 0o600) }},
-		{"half a certificate", "certificate in", func(k *Keeper) error { return os.Truncate(filepath.Join(k.Dir, certName), 300) }},
-		{"half a key", "certificate in", func(k *Keeper) error { return os.Truncate(filepath.Join(k.Dir, keyName), 100) }},
+		{"empty", "failed to find any PEM data", func(k *Keeper) error { return os.WriteFile(path(k), nil, 0o600) }},
+		{"half", "self.pem", func(k *Keeper) error { return os.Truncate(path(k), 300) }},
+		{"no certificate", "failed to find", func(k *Keeper) error { return os.WriteFile(path(k), half(k, false), 0o600) }},
+		{"no key", "found a certificate rather than a key", func(k *Keeper) error { return os.WriteFile(path(k), half(k, true), 0o600) }},
 		{"another's key", "private key does not match", func(k *Keeper) error {
-			return os.WriteFile(filepath.Join(k.Dir, keyName), []byte(read(t, other.Dir, keyName)), 0o600)
+			return os.WriteFile(path(k), append(half(other, false), half(k, true)...), 0o600)
 		}},
-		{"huge certificate", "bytes, want at most 65536", func(k *Keeper) error { return os.Truncate(filepath.Join(k.Dir, certName), 1<<30) }},
-		{"huge key", "bytes, want at most 65536", func(k *Keeper) error { return os.Truncate(filepath.Join(k.Dir, keyName), 1<<30) }},
-		{"no key", "has no key", func(k *Keeper) error { return os.Remove(filepath.Join(k.Dir, keyName)) }},
-		{"certificate twice the key", "failed to find", func(k *Keeper) error {
-			return os.WriteFile(filepath.Join(k.Dir, certName), []byte(read(t, k.Dir, keyName)), 0o600)
-		}},
-		// What a power cut between the two leaves is like the first start.
-		{"no certificate", "", func(k *Keeper) error { return os.Remove(filepath.Join(k.Dir, certName)) }},
+		{"huge", "bytes, want at most", func(k *Keeper) error { return os.Truncate(path(k), 1<<30) }},
+		{"gone", "", func(k *Keeper) error { return os.Remove(path(k)) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			k := another(kept(t))
-			old := read(t, k.Dir, certName)
+			old := read(t, k.Dir, selfName)
 			if err := test.damage(k); err != nil {
 				t.Fatal(err)
 			}
@@ -237,7 +241,7 @@ func TestDamaged(t *testing.T) {
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("%v, want %q", err, test.want)
 			}
-			if err != nil && strings.Contains(err.Error(), "PRIVATE") {
+			if err != nil && strings.Contains(err.Error(), "BEGIN") {
 				t.Errorf("the error tells the key: %v", err)
 			}
 			serves(t, k)
@@ -249,7 +253,7 @@ func TestDamaged(t *testing.T) {
 			if err := k2.Load(time.Now(), "parley", nil); err != nil || !leaf(t, k2).Equal(leaf(t, k)) {
 				t.Errorf("after Keep: %v", err)
 			}
-			if read(t, k.Dir, certName) == old {
+			if read(t, k.Dir, selfName) == old {
 				t.Error("the old certificate is still there")
 			}
 		})
@@ -291,52 +295,43 @@ func TestClockBehind(t *testing.T) {
 }
 
 // Whatever step fails, the certificate serves, the fingerprint is that of the
-// one that serves, and the next start has a certificate with its key or none.
+// one that serves, and the next start has it or a new one.
 func TestKeepFaults(t *testing.T) {
 	fault := errors.New("fault")
-	for _, file := range []int{0, 1} { // key, certificate
-		for _, failing := range durable.Steps {
-			k := newKeeper(t)
-			if err := k.Load(time.Now(), "parley", nil); err != nil {
-				t.Fatal(err)
-			}
-			n := 0
-			end := durable.Fault(func(step string) error {
-				if step != failing {
-					return nil
-				}
-				if n++; n == file+1 {
-					return fault
-				}
+	for _, failing := range durable.Steps {
+		k := newKeeper(t)
+		if err := k.Load(time.Now(), "parley", nil); err != nil {
+			t.Fatal(err)
+		}
+		failed := false
+		end := durable.Fault(func(step string) error {
+			if step != failing || failed {
 				return nil
-			})
-			err := k.Keep(t.Context(), "parley", addresses)
-			end()
-			if !errors.Is(err, fault) {
-				t.Fatalf("file %d, %s: %v, want the fault", file, failing, err)
 			}
-			serves(t, k)
-			if got := readFingerprint(filepath.Join(k.RunDir, fingerprintName)); got != k.Fingerprint() {
-				t.Errorf("file %d, %s: fingerprint %q, want %q", file, failing, got, k.Fingerprint())
-			}
-			_, certErr := os.Stat(filepath.Join(k.Dir, certName))
-			_, keyErr := os.Stat(filepath.Join(k.Dir, keyName))
-			if certErr == nil && keyErr != nil {
-				t.Errorf("file %d, %s: a certificate without its key", file, failing)
-			}
-			k2 := another(k)
-			if err := k2.Load(time.Now(), "parley", nil); err != nil {
-				t.Errorf("file %d, %s: next start: %v", file, failing, err)
-			}
-			if err := k2.Keep(t.Context(), "parley", addresses); err != nil {
-				t.Errorf("file %d, %s: next start: %v", file, failing, err)
-			}
+			failed = true
+			return fault
+		})
+		err := k.Keep(t.Context(), "parley", addresses)
+		end()
+		if !errors.Is(err, fault) {
+			t.Fatalf("%s: %v, want the fault", failing, err)
+		}
+		serves(t, k)
+		if got := readFingerprint(filepath.Join(k.RunDir, fingerprintName)); got != k.Fingerprint() {
+			t.Errorf("%s: fingerprint %q, want %q", failing, got, k.Fingerprint())
+		}
+		k2 := another(k)
+		if err := k2.Load(time.Now(), "parley", nil); err != nil {
+			t.Errorf("%s: next start: %v", failing, err)
+		}
+		if err := k2.Keep(t.Context(), "parley", addresses); err != nil {
+			t.Errorf("%s: next start: %v", failing, err)
 		}
 	}
 }
 
 func TestReadOnlyFolder(t *testing.T) {
-	k := &Keeper{Dir: filepath.Join(t.TempDir(), "missing"), RunDir: t.TempDir()}
+	k := &Keeper{Dir: filepath.Join(t.TempDir(), "missing", "certificates"), RunDir: t.TempDir()}
 	if err := k.Load(time.Now(), "parley", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +382,7 @@ func TestKeepWaitsForAddress(t *testing.T) {
 				if got := leaf(t, k).VerifyHostname("192.0.2.7") == nil; got != test.found {
 					t.Errorf("the address is in it: %v, want %v", got, test.found)
 				}
-				if _, err := os.Stat(filepath.Join(k.Dir, certName)); (err == nil) != test.kept {
+				if _, err := os.Stat(filepath.Join(k.Dir, selfName)); (err == nil) != test.kept {
 					t.Errorf("stored: %v, want %v", err, test.kept)
 				}
 			})
@@ -402,7 +397,7 @@ func TestReadFingerprint(t *testing.T) {
 		good: good, good + "\n": good, "\n " + good + "\r\n": good,
 		"": "", "AB:CD": "", strings.ToLower(good): "", good + ":AB": "", strings.ReplaceAll(good, ":", ""): "",
 		strings.Replace(good, "AB", "\x1b[", 1): "", strings.Replace(good, "AB:A", "ABA:", 1): "",
-		strings.Repeat("x", 95): "", good + strings.Repeat(" ", maxFile): "",
+		strings.Repeat("x", 95): "", good + strings.Repeat(" ", 4096): "",
 	} {
 		path := filepath.Join(dir, "fingerprint")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
