@@ -25,11 +25,15 @@ import (
 	"github.com/parley-meet/parley/services/internal/netconfig"
 )
 
+// testHold is how long the service waits for a change to be confirmed.
+const testHold = 5 * time.Second
+
 // asService makes this binary the service itself.
 const asService = "PARLEY_TEST_AS_SERVICE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asService) != "" {
+		hold = testHold
 		main()
 		return
 	}
@@ -69,12 +73,14 @@ type lab struct {
 	log         *buffer        // of the service, all of its runs
 	service     *exec.Cmd      // nil: not running
 	line        *net.UnixConn  // PID 1's end of the service's liveness
+	control     string         // PID 1's socket; at first there is none
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	t.Parallel()
 	l := &lab{t: t, dir: t.TempDir(), kernel: "eth0", log: &buffer{}}
+	l.control = l.path("init.sock")
 	l.server, l.box = labtest.NewHost(t, "server"), labtest.NewHost(t, "parley-box")
 	l.server.Bridge(network)
 	l.server.Join(l.box, "p1", clientMAC)
@@ -120,7 +126,7 @@ func (l *lab) start() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.service = exec.Command(exe, "-run", l.path("run"), "-perm", l.path("perm"))
+	l.service = exec.Command(exe, "-run", l.path("run"), "-perm", l.path("perm"), "-control", l.control)
 	l.service.Env = append(os.Environ(), asService+"=1", layout.LivenessEnv+"=3")
 	l.service.ExtraFiles = []*os.File{theirs}
 	l.service.Stderr = l.log

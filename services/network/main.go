@@ -38,6 +38,9 @@ const (
 	imageName   = "image-hostname" // what the machine was called before the first change
 )
 
+// hold is how long a change waits to be confirmed; tests shorten it.
+var hold = netclient.Hold
+
 func main() {
 	cfg := ethernet.Config{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	init := &control.Client{}
@@ -92,6 +95,7 @@ func run(ctx context.Context, cfg ethernet.Config, init *control.Client) error {
 		Clock:    clock,
 		Hostname: name.Set,
 		ID:       crand.Text,
+		Hold:     hold,
 		Log:      cfg.Log,
 	})
 	l, err := netserver.Listen(filepath.Join(cfg.RunDir, filepath.Base(netclient.Socket)))

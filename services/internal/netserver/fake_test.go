@@ -119,6 +119,7 @@ func (r *rig) restart() {
 		Dir: r.dir, Daemon: r.sys, Firewall: fakeFirewall{r.sys}, Clock: fakeClock{r.sys},
 		Hostname: func(name string) { r.sys.name = name },
 		ID:       func() string { r.ids++; return fmt.Sprint("id", r.ids) },
+		Hold:     netclient.Hold,
 		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	r.s.Start()

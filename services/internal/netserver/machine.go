@@ -27,6 +27,7 @@ type machine struct {
 	saved    netconfig.Config
 	pending  *netclient.Pending
 	reverted *netclient.Reverted
+	hold     time.Duration // how long a change waits to be confirmed
 }
 
 func (m *machine) wanted() netconfig.Config {
@@ -45,7 +46,7 @@ func (m *machine) propose(id string, cfg netconfig.Config, by string, now time.T
 // inForce begins the time in which the change must be confirmed.
 func (m *machine) inForce(now time.Time) {
 	p := *m.pending // earlier answers hold the last one
-	p.Since, p.Deadline = now, now.Add(netclient.Hold)
+	p.Since, p.Deadline = now, now.Add(m.hold)
 	m.pending = &p
 }
 

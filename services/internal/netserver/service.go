@@ -77,6 +77,7 @@ type Config struct {
 	Clock    Clock
 	Hostname func(name string) // makes it the machine's; "": the image's. It does not wait.
 	ID       func() string     // of a change, unguessable
+	Hold     time.Duration     // netclient.Hold; tests do not wait that long
 	Log      *slog.Logger
 }
 
@@ -105,7 +106,7 @@ func New(cfg Config) *Service {
 		s.damaged = fmt.Sprintf("%s cannot be read, the default is in force: %v", netconfig.ConfigFile, err)
 		cfg.Log.Error("saved configuration is damaged: the default is in force", "file", s.store.path(netconfig.ConfigFile), "kept", DamagedFile, "err", err)
 	}
-	s.m.saved = saved
+	s.m.saved, s.m.hold = saved, cfg.Hold
 	n, err := s.store.readNote()
 	if n == nil {
 		return s

@@ -286,7 +286,7 @@ func TestPassword(t *testing.T) {
 
 // The clock was set while a change is pending: what is shown follows it.
 func TestShown(t *testing.T) {
-	var m machine
+	m := machine{hold: netclient.Hold}
 	now := time.Now()
 	m.propose("id", netconfig.DefaultConfig(), "", now)
 	if p := m.shown(now.Add(10 * time.Second)); !p.Since.Equal(now) {
