@@ -144,10 +144,10 @@ func (s *Service) apply(ctx context.Context, cfg netconfig.Config) error {
 		return fmt.Errorf("firewall: %w", err)
 	}
 	s.follow(cfg)
-	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	wait, cancel := context.WithTimeout(ctx, applyLimit)
 	defer cancel()
-	err := s.cfg.Daemon.Applied(ctx)
-	if err != nil && ctx.Err() != nil {
+	err := s.cfg.Daemon.Applied(wait)
+	if ctx.Err() == nil && wait.Err() != nil {
 		return nil // it goes on; Status shows what is in force
 	}
 	return err
@@ -259,7 +259,11 @@ func (s *Service) set(ctx context.Context, req netclient.Request) error {
 	s.m.propose(id, cfg, req.By, time.Now())
 	s.mu.Unlock()
 	s.cfg.Log.Info("configuration is changed", "by", req.By, "hold", req.Hold, "id", id)
-	if err := s.apply(ctx, cfg); err != nil {
+	err = s.apply(ctx, cfg)
+	if ctx.Err() != nil {
+		return ctx.Err() // the process ends: the next one finds the note
+	}
+	if err != nil {
 		s.undo(ctx, netclient.RevertedFailed)
 		return s.applied(err)
 	}

@@ -321,6 +321,24 @@ func TestFirewallLater(t *testing.T) {
 	})
 }
 
+// The process ends while a change comes into force: nothing is saved that was
+// not seen to work, and the next process says so.
+func TestEndsMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		must(t, r.set("192.0.2.6", false))
+		r.sys.slow = 5 * time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := r.s.do(ctx, netclient.Request{Op: netclient.OpSet, Config: address("192.0.2.7"), By: "anna"})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		r.restart()
+		r.check("192.0.2.6", "192.0.2.6", "", netclient.RevertedRestart)
+	})
+}
+
 func TestStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
