@@ -47,6 +47,8 @@ type conn struct {
 	peer netip.Prefix
 	made time.Time
 	once sync.Once
+	// begun: the first byte has been read. Used by the reader alone.
+	begun bool
 	// Guarded by the gate's lock:
 	waits bool // between requests, before the first, or for a body
 	since time.Time

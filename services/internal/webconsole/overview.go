@@ -52,6 +52,9 @@ func (c *Console) overview(k *call) (any, error) {
 	if st, err := k.admin().Connector(k.ctx()); err == nil {
 		var missing []string
 		for _, code := range st.Missing {
+			if code == "portal" {
+				continue // nobody can do anything about it here; Configure tells
+			}
 			missing = append(missing, k.words.T("missing."+code))
 		}
 		d.Missing = strings.Join(missing, ", ")
