@@ -14,6 +14,7 @@ require (
 	github.com/google/nftables v0.3.0 // the host firewall without nft(8), and so without starting a program
 	github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae // DHCP messages
 	github.com/klauspost/compress v1.20.3 // deflate, three times as fast as the standard library
+	github.com/mdlayher/ndp v1.1.0 // router advertisements: name servers, DHCPv6 or not
 	github.com/mdlayher/packet v1.1.2 // packet sockets for DHCP before there is an address
 	github.com/rogpeppe/go-internal v1.16.0 // tests: scripts of command lines
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // tests: the judge of JSON schemas

@@ -102,6 +102,7 @@ type place struct {
 	t       *testing.T
 	kernel  *fakeKernel
 	wire    *wire
+	wire6   *wire6
 	dir     string
 	logs    *bytes.Buffer // to be read after synctest.Wait
 	daemon  *Daemon
@@ -111,7 +112,7 @@ type place struct {
 }
 
 func newPlace(t *testing.T) *place {
-	p := &place{t: t, kernel: newKernel(), wire: &wire{address: "192.0.2.7"}, dir: t.TempDir(), logs: &bytes.Buffer{}}
+	p := &place{t: t, kernel: newKernel(), wire: &wire{address: "192.0.2.7"}, wire6: &wire6{}, dir: t.TempDir(), logs: &bytes.Buffer{}}
 	for _, d := range []string{"run", "perm"} {
 		if err := os.Mkdir(filepath.Join(p.dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -125,7 +126,7 @@ func (p *place) start() {
 	p.t.Helper()
 	p.daemon = New(Config{
 		Interface: "eth0", Hostname: "parley", RunDir: filepath.Join(p.dir, "run"), PermDir: filepath.Join(p.dir, "perm"),
-		Kernel: p.kernel, Wire: p.wire, Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.NewTextHandler(p.logs, nil)),
+		Kernel: p.kernel, Wire: p.wire, Wire6: p.wire6, Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.NewTextHandler(p.logs, nil)),
 		Started: func(detail string) error { p.started = append(p.started, detail); return nil },
 	})
 	if p.next.Version != 0 {
@@ -212,7 +213,7 @@ func TestDaemon(t *testing.T) {
 		// Renewed: the address lasts longer, the rest is as it was, and files that
 		// have not changed are not written again.
 		os.Remove(filepath.Join(p.dir, "run", netconfig.ResolvFile))
-		p.pass(29*time.Minute + 30*time.Second)
+		p.pass(30 * time.Minute)
 		p.expect("SetAddress 192.0.2.7/24", running)
 		if _, err := os.Stat(filepath.Join(p.dir, "run", netconfig.ResolvFile)); !os.IsNotExist(err) {
 			t.Errorf("an unchanged file was written again: %v", err)

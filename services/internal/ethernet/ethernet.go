@@ -5,7 +5,11 @@
 //
 //	Set ───┐                ┌ carrier ─▶ dhcp.Client ── lease ─┐
 //	       ├▶ steering task ┤                                  ├▶ apply task ─▶ kernel, files
-//	Watch ─┘                └ static ──▶ guard task ── free ───┘
+//	Watch ─┘                ├ static ──▶ guard task ── free ───┤
+//	                        └ routers ─▶ dhcp6.Client ─ lease ─┘
+//
+// Addresses of IPv6 that routers make up are the kernel's work (SLAAC); what they
+// say of name servers and DHCPv6 is heard here.
 //
 // The interface is this package's alone: addresses that it did not ask for are
 // removed. When the process ends, everything stays in force until the lease
@@ -33,6 +37,7 @@ import (
 
 	"github.com/parley-meet/parley/image/liveness"
 	"github.com/parley-meet/parley/services/internal/dhcp"
+	"github.com/parley-meet/parley/services/internal/dhcp6"
 	"github.com/parley-meet/parley/services/internal/netconfig"
 )
 
@@ -44,6 +49,7 @@ type Config struct {
 	PermDir   string // of the lease
 	Kernel    Kernel
 	Wire      dhcp.Wire
+	Wire6     dhcp6.Wire // nil: sockets of the interface
 	Rand      *rand.Rand
 	Log       *slog.Logger
 	// Started is called once, when the link was asked to come up and the DHCP
@@ -63,13 +69,16 @@ const (
 
 // Daemon configures an interface while its Run runs.
 type Daemon struct {
-	cfg   Config
-	kick  chan struct{}  // the apply task has something to do
-	steer chan struct{}  // Set was called
-	guard chan struct{}  // the guard task has something to do
-	ears  chan struct{}  // there may be other conflicts to listen for
-	links chan linkEvent // from watching to steering
-	alive chan chan struct{}
+	cfg     Config
+	kick    chan struct{}  // the apply task has something to do
+	steer   chan struct{}  // Set was called
+	guard   chan struct{}  // the guard task has something to do
+	ears    chan struct{}  // there may be other conflicts to listen for
+	routers chan struct{}  // there may be something to ask routers for
+	links   chan linkEvent // from watching to steering
+	alive   chan chan struct{}
+
+	seed uint64 // of the DHCPv6 client's generator
 
 	// Of the steering task alone:
 	key     string // of the client: hardware address and name
@@ -90,6 +99,10 @@ type Daemon struct {
 	forget   bool // the remembered lease is void
 	claims   map[netip.Addr]*claim
 	clashes  map[netip.Addr]clash // with addresses in use, or that DHCP gave
+	client6  *dhcp6.Client        // nil: none yet
+	lease6   *dhcp6.Lease
+	known6   bool // lease6 says what DHCPv6 gives; else it may have given something to an earlier process
+	heard    heard
 	inForce  inForce
 	problem  error         // of the last Apply
 	done     int           // generation that was applied, or not
@@ -109,6 +122,8 @@ type inForce struct {
 	master netip.Prefix // none: zero
 	slave  netip.Prefix
 	v6     []netip.Prefix
+	lease6 *dhcp6.Lease
+	heard  heard
 	gw6    netip.Addr
 	routes []netconfig.Route // without DHCP's
 }
@@ -126,13 +141,18 @@ func (f inForce) owns() (out []netip.Addr) {
 // New returns a daemon that does nothing yet. Without Set it follows
 // netconfig.DefaultConfig.
 func New(cfg Config) *Daemon {
+	if cfg.Wire6 == nil {
+		cfg.Wire6 = dhcp6.Sockets{Interface: cfg.Interface}
+	}
 	return &Daemon{
 		cfg:     cfg,
 		kick:    make(chan struct{}, 1),
 		steer:   make(chan struct{}, 1),
 		guard:   make(chan struct{}, 1),
 		ears:    make(chan struct{}, 1),
+		routers: make(chan struct{}, 1),
 		links:   make(chan linkEvent),
+		seed:    cfg.Rand.Uint64(),
 		alive:   make(chan chan struct{}),
 		next:    netconfig.DefaultConfig(),
 		nextGen: 1,
@@ -153,6 +173,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	g.Go(func() error { return d.runSteer(ctx) })
 	g.Go(func() error { return d.runGuard(ctx) })
 	g.Go(func() error { return d.runConflicts(ctx) })
+	g.Go(func() error { return d.runRouters(ctx) })
 	g.Go(func() error { return d.runApply(ctx) })
 	return g.Wait()
 }

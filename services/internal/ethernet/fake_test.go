@@ -33,7 +33,8 @@ type fakeKernel struct {
 	addrs6 []Address6
 	gw6    netip.Addr
 	sysctl map[string]string
-	clash  chan clashing // ends of Conflicts hear it
+	clash  chan clashing // Conflicts hears it
+	router chan Advertisement
 }
 
 type clashing struct {
@@ -49,6 +50,7 @@ func newKernel() *fakeKernel {
 		broken: make(chan error),
 		owners: map[netip.Addr]net.HardwareAddr{},
 		clash:  make(chan clashing),
+		router: make(chan Advertisement),
 		sysctl: map[string]string{"promote_secondaries": "0", "accept_ra_min_hop_limit": "1", "accept_ra": "1", "autoconf": "1", "disable_ipv6": "0"},
 	}
 }
@@ -149,6 +151,17 @@ func (k *fakeKernel) WatchAddresses(ctx context.Context, f func()) error {
 		f()
 		select {
 		case <-change:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (k *fakeKernel) Advertisements(ctx context.Context, f func(Advertisement)) error {
+	for {
+		select {
+		case a := <-k.router:
+			f(a)
 		case <-ctx.Done():
 			return nil
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/dhcp"
+	"github.com/parley-meet/parley/services/internal/dhcp6"
 	"github.com/parley-meet/parley/services/internal/netconfig"
 )
 
@@ -146,7 +147,7 @@ func (f *force) step() outcome {
 		d.mu.Unlock()
 		return good
 	}
-	now := wanted{cfg: d.want, link: d.link, lease: d.lease, mac: d.leaseMAC,
+	now := wanted{cfg: d.want, link: d.link, lease: d.lease, mac: d.leaseMAC, lease6: d.lease6, known6: d.known6, heard: d.heard,
 		master: d.usableLocked(d.want.Eth0.Address.Addr()), slave: d.usableLocked(d.want.Slave.Addr())}
 	gen, linkErr, forget, before := d.gen, d.linkErr, d.forget, d.inForce
 	d.forget = false
@@ -221,6 +222,9 @@ type wanted struct {
 	link          Link
 	lease         *dhcp.Lease
 	mac           string
+	lease6        *dhcp6.Lease
+	known6        bool
+	heard         heard
 	master, slave bool // the static addresses may be in use
 }
 
@@ -262,6 +266,9 @@ func (w wanted) interface6() netconfig.Interface6 {
 	if w.cfg.IPv6.Address.IsValid() {
 		i.Addresses = append(i.Addresses, netconfig.Address{Prefix: w.cfg.IPv6.Address})
 	}
+	if l := w.lease6; l != nil && l.Address.IsValid() && i.Mode == netconfig.ModeAuto {
+		i.Addresses = append(i.Addresses, netconfig.Address{Prefix: netip.PrefixFrom(l.Address, 128), Until: l.Expires()})
+	}
 	if gw := w.cfg.IPv6.Gateway; gw.IsValid() {
 		i.Routes = append(i.Routes, netconfig.Route{Destination: netconfig.Default6, Gateway: gw})
 	}
@@ -287,6 +294,9 @@ func (f *force) apply(w wanted) (inForce, error) {
 	want.MTU = f.mtu(want.MTU)
 	changes, err := Apply(f.d.cfg.Kernel, want)
 	want6 := w.interface6()
+	if !w.known6 && want6.Mode == netconfig.ModeAuto {
+		want6.Addresses = append(want6.Addresses, f.earlier6()...)
+	}
 	changes6, err6 := Apply6(f.d.cfg.Kernel, want6)
 	for _, c := range append(changes, changes6...) {
 		f.log.Info("applied", "change", c)
@@ -302,6 +312,18 @@ func (f *force) apply(w wanted) (inForce, error) {
 	}
 	f.problem = text
 	return is, err
+}
+
+// earlier6 returns what DHCPv6 had given to an earlier process: it stays until it
+// ends, or until it is known what DHCPv6 gives now.
+func (f *force) earlier6() (out []netconfig.Address) {
+	have, _ := f.d.cfg.Kernel.Addresses6() // an error is seen when it is applied
+	for _, a := range have {
+		if !a.Auto && !a.Until.IsZero() {
+			out = append(out, a.Address)
+		}
+	}
+	return out
 }
 
 // tune sets a parameter that is good to have. That it cannot be set is told
@@ -366,6 +388,7 @@ func (f *force) look(w wanted, want netconfig.Interface) (inForce, error) {
 			f.pending = true
 		case a.Duplicate:
 			err6 = errors.Join(err6, duplicateError([]netconfig.Duplicate{{Address: a.Addr()}}))
+			f.declined(w, a.Addr())
 			if again && !a.Auto {
 				f.tried6 = time.Now()
 				err6 = errors.Join(err6, f.d.cfg.Kernel.RemoveAddress(a.Address)) // the next step gives it again
@@ -374,6 +397,11 @@ func (f *force) look(w wanted, want netconfig.Interface) (inForce, error) {
 			is.v6 = append(is.v6, a.Prefix)
 		}
 	}
+	if l := w.lease6; l != nil && w.cfg.IPv6.Mode == netconfig.ModeAuto &&
+		(!l.Address.IsValid() || slices.Contains(is.v6, netip.PrefixFrom(l.Address, 128))) {
+		is.lease6 = l
+	}
+	is.heard = w.heard
 	gw6, errGW := f.d.cfg.Kernel.Gateway6()
 	if w.cfg.IPv6.Mode != netconfig.ModeOff {
 		is.gw6 = gw6
@@ -403,6 +431,16 @@ func (f *force) mtu(want int) int {
 	}
 	f.log.Info("applied", "change", fmt.Sprintf("mtu %d", want))
 	return want
+}
+
+// declined has the DHCPv6 client decline the address if it is its.
+func (f *force) declined(w wanted, a netip.Addr) {
+	f.d.mu.Lock()
+	client := f.d.client6
+	f.d.mu.Unlock()
+	if client != nil && w.lease6 != nil && w.lease6.Address == a {
+		client.Duplicate(a)
+	}
 }
 
 // publish writes the state and the resolver's file, and tells the state to whom
@@ -446,6 +484,12 @@ func (f *force) publish(w wanted, linkErr error, is inForce, problem error, dupl
 		s.Hostname, s.Domain, s.NTP = l.Hostname, l.Domain, l.NTP
 		s.Lease = l.State()
 	}
+	if l := is.lease6; l != nil {
+		s.NTP = append(slices.Clip(s.NTP), l.NTP...)
+		if l.Address.IsValid() {
+			s.Lease6 = l.State()
+		}
+	}
 	s.Gateway = netconfig.Gateway(s.Routes)
 	s.DNS, s.DNSSource, s.Search = resolver(w.cfg, is)
 	if linkErr == nil {
@@ -481,6 +525,10 @@ func resolver(c netconfig.Config, is inForce) (dns []netip.Addr, source string, 
 	if l := is.lease; l != nil {
 		from = append(from, given{l.DNS, l.Search, netconfig.FromDHCP})
 	}
+	if l := is.lease6; l != nil {
+		from = append(from, given{l.DNS, l.Search, netconfig.FromDHCP6})
+	}
+	from = append(from, given{values(is.heard.dns), values(is.heard.search), netconfig.FromRouter})
 	for _, g := range from {
 		if len(dns) == 0 && len(g.dns) > 0 {
 			dns, source = g.dns, g.source

@@ -75,6 +75,9 @@ type Kernel interface {
 	// addresses (RFC 5227, 2.4), until ctx ends (then it returns nil) or
 	// listening fails. Nothing else on the link wakes the process up.
 	Conflicts(ctx context.Context, own []netip.Addr, f func(netip.Addr, net.HardwareAddr)) error
+	// Advertisements asks for routers and calls f with each thing that one says,
+	// until ctx ends (then it returns nil) or listening fails.
+	Advertisements(ctx context.Context, f func(Advertisement)) error
 }
 
 // Address6 is an IPv6 address as the kernel has it.

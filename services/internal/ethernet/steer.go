@@ -104,6 +104,7 @@ func (d *Daemon) follow(ctx context.Context) {
 	}
 	poke(d.guard)
 	poke(d.ears)
+	poke(d.routers)
 	poke(d.kick)
 }
 
