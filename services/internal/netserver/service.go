@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -138,6 +139,12 @@ func (s *Service) follow(cfg netconfig.Config) {
 	s.cfg.Clock.Set(cfg.NTP)
 }
 
+// sameAddresses reports whether two configurations want the same of the
+// interface.
+func sameAddresses(a, b netconfig.Config) bool {
+	return a.Eth0 == b.Eth0 && a.IPv6 == b.IPv6 && a.Slave == b.Slave && slices.Equal(a.Routes, b.Routes)
+}
+
 // apply brings cfg into force.
 func (s *Service) apply(ctx context.Context, cfg netconfig.Config) error {
 	if err := s.cfg.Firewall.Apply(cfg); err != nil {
@@ -147,11 +154,16 @@ func (s *Service) apply(ctx context.Context, cfg netconfig.Config) error {
 	wait, cancel := context.WithTimeout(ctx, applyLimit)
 	defer cancel()
 	err := s.cfg.Daemon.Applied(wait)
-	if ctx.Err() == nil && wait.Err() != nil {
-		return nil // it goes on; Status shows what is in force
+	if err == nil || ctx.Err() == nil && wait.Err() != nil {
+		return nil // or it goes on; Status shows what is in force
 	}
-	return err
+	return &daemonError{err}
 }
+
+// daemonError is what the interface does not take.
+type daemonError struct{ error }
+
+func (e *daemonError) Unwrap() error { return e.error }
 
 // begin waits until nobody else changes the network.
 func (s *Service) begin(ctx context.Context) (end func(), err error) {
@@ -243,6 +255,7 @@ func (s *Service) set(ctx context.Context, req netclient.Request) error {
 	s.mu.Lock()
 	cfg = cfg.Keep(s.m.saved)
 	back := s.damaged == "" && same(cfg, s.m.saved)
+	moves := !sameAddresses(cfg, s.m.wanted())
 	pending := s.m.pending != nil
 	s.mu.Unlock()
 	if back { // nothing to confirm, and nothing to save
@@ -259,7 +272,12 @@ func (s *Service) set(ctx context.Context, req netclient.Request) error {
 	s.m.propose(id, cfg, req.By, time.Now())
 	s.mu.Unlock()
 	s.cfg.Log.Info("configuration is changed", "by", req.By, "hold", req.Hold, "id", id)
-	err = s.apply(ctx, cfg)
+	if err = s.apply(ctx, cfg); err != nil && !moves && errors.As(err, new(*daemonError)) {
+		// The addresses were not in force before either: other values can be
+		// changed meanwhile.
+		s.cfg.Log.Warn("addresses are not in force", "err", err)
+		err = nil
+	}
 	if ctx.Err() != nil {
 		return ctx.Err() // the process ends: the next one finds the note
 	}

@@ -152,6 +152,22 @@ func TestFailed(t *testing.T) {
 	})
 }
 
+// An address that is not in force, and was not before, keeps nobody from
+// changing something else.
+func TestFailedBefore(t *testing.T) {
+	r := newRig(t)
+	must(t, r.set("192.0.2.66", false))
+	r.sys.bad = netip.MustParsePrefix("192.0.2.66/24")
+	cfg := address("192.0.2.66")
+	cfg.NTP.Servers = []string{"192.0.2.123"}
+	must(t, r.s.do(t.Context(), netclient.Request{Op: netclient.OpSet, Config: cfg}))
+	if got := r.s.Status().Config.NTP.Servers; len(got) != 1 {
+		t.Errorf("time servers %v", got)
+	}
+	cfg.Routes = []netconfig.Route{{Destination: netip.MustParsePrefix("10.0.0.0/8"), Gateway: netip.MustParseAddr("192.0.2.1")}}
+	wantCode(t, r.s.do(t.Context(), netclient.Request{Op: netclient.OpSet, Config: cfg}), netclient.CodeFailed, "in use")
+}
+
 // A crash at any time: what was saved is in force afterwards, once said.
 func TestRestart(t *testing.T) {
 	r := newRig(t)
