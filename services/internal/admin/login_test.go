@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-meet/parley/internal/durable"
 	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/admintest"
 )
@@ -55,4 +56,14 @@ func TestFirstLogin(t *testing.T) {
 	if _, _, err := r.Login(ctx, "admin", admintest.Password, ""); err != nil {
 		t.Error(err)
 	}
+}
+
+// failing makes a step of every durable write fail, until end.
+func failing(name string) (end func()) {
+	return durable.Fault(func(step string) error {
+		if step == name {
+			return errors.New("broken disk")
+		}
+		return nil
+	})
 }

@@ -207,3 +207,10 @@ func (n *Network) revertLocked(why string) {
 	n.status.Reverted = &netclient.Reverted{At: time.Now(), Why: why, By: n.status.Pending.By}
 	n.status.Pending = nil
 }
+
+// Input is the network's configuration as a person would give it.
+func (r *Rig) Input() netconfig.Input {
+	r.Network.mu.Lock()
+	defer r.Network.mu.Unlock()
+	return r.Network.status.Config.Input()
+}

@@ -1,0 +1,150 @@
+package admin_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/admintest"
+)
+
+// ownMethods are what one who may only look may do, for himself; the rest that
+// takes an Actor is refused to him.
+var ownMethods = []string{"ChangePassword", "BeginTOTP", "ConfirmTOTP", "RemoveTOTP", "Note"}
+
+// lookMethods take no Actor and change nothing.
+var lookMethods = []string{"Network", "Connector", "Login", "Stamp", "TokenActor", "Accounts", "Tokens", "Certificate", "Authorities", "System", "Logs", "Audit", "Notices"}
+
+// call calls a method with an actor and empty values.
+func call(t *testing.T, m reflect.Value, who admin.Actor) error {
+	t.Helper()
+	var in []reflect.Value
+	for i := range m.Type().NumIn() {
+		p := m.Type().In(i)
+		switch {
+		case p == reflect.TypeFor[context.Context]():
+			in = append(in, reflect.ValueOf(t.Context()))
+		case p == reflect.TypeFor[admin.Actor]():
+			in = append(in, reflect.ValueOf(who))
+		case p == reflect.TypeFor[io.Writer]():
+			in = append(in, reflect.ValueOf(&bytes.Buffer{}))
+		case p == reflect.TypeFor[func(string) error]():
+			in = append(in, reflect.ValueOf(func(string) error { return nil }))
+		default:
+			in = append(in, reflect.Zero(p))
+		}
+	}
+	out := m.Call(in)
+	err, _ := out[len(out)-1].Interface().(error)
+	return err
+}
+
+// One who may only look can change nothing, whatever the method; a method that
+// is added to the interface is looked at here.
+func TestViewChangesNothing(t *testing.T) {
+	r := admintest.New(t)
+	methods := reflect.TypeFor[admin.Administrator]()
+	before := snapshot(t, r.Dir)
+	denied := 0
+	for i := range methods.NumMethod() {
+		name := methods.Method(i).Name
+		f := methods.Method(i).Type
+		takes := false
+		for j := range f.NumIn() {
+			takes = takes || f.In(j) == reflect.TypeFor[admin.Actor]()
+		}
+		if takes == slices.Contains(lookMethods, name) {
+			t.Errorf("%s: takes an Actor: %v; is it in the list of what only looks?", name, takes)
+		}
+		if !takes || slices.Contains(ownMethods, name) {
+			continue
+		}
+		m := reflect.ValueOf(r.Admin).MethodByName(name)
+		if !m.IsValid() {
+			continue // the compiler asks for it where an Administrator is wanted
+		}
+		denied++
+		for _, who := range []admin.Actor{admintest.Viewer, {}, {Name: "admin", Authority: "Operate", Via: "web"}} {
+			if err := call(t, m, who); !errors.Is(err, admin.ErrDenied) {
+				t.Errorf("%s by %+v: %v, want ErrDenied", name, who, err)
+			}
+		}
+	}
+	if denied < 20 {
+		t.Errorf("%d methods were tried", denied)
+	}
+	if err := r.RemoveTOTP(t.Context(), admintest.Viewer, "admin"); !errors.Is(err, admin.ErrDenied) {
+		t.Errorf("another's second factor: %v", err)
+	}
+	if asked := r.PID1.Asked(); len(asked) != 0 {
+		t.Errorf("PID 1 was asked for %+v", asked)
+	}
+	if asked := r.Network.Asked(); len(asked) != 0 {
+		t.Errorf("the network service was asked for %+v", asked)
+	}
+	if after := snapshot(t, r.Dir); !reflect.DeepEqual(after, before) {
+		t.Errorf("files changed: %v", after)
+	}
+	entries, err := r.Audit(t.Context(), 0)
+	if err != nil || len(entries) == 0 || entries[0].Error != admin.ErrDenied.Error() {
+		t.Errorf("%+v, %v: want the refusals in the audit log", entries, err)
+	}
+	if len(entries) > 30 {
+		t.Errorf("%d lines: one who may only look fills the log", len(entries))
+	}
+}
+
+// snapshot returns the files that hold what was set.
+func snapshot(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if e.Name() == "lock" || e.Name() == "audit.jsonl" {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[e.Name()] = string(b)
+	}
+	return out
+}
+
+// When the storage is not writable, that is said, and nothing was done.
+func TestReadOnly(t *testing.T) {
+	for _, state := range []control.PermState{control.PermReadOnly, control.PermMissing} {
+		r := admintest.New(t)
+		r.PID1.Change(func(s *control.Status) { s.Perm.State = state })
+		ctx, who := t.Context(), admintest.Operator
+		before := snapshot(t, r.Dir)
+		_, err1 := r.SetConnector(ctx, who, admin.ConnectorInput{})
+		_, _, err2 := r.AddToken(ctx, who, admin.TokenInput{Title: "x", Authority: "view"})
+		_, err3 := r.SetNetwork(ctx, who, r.Input(), false)
+		_, err4 := r.BeginTOTP(ctx, who)
+		err5 := r.AddAccount(ctx, who, admin.AccountInput{Name: "anna", Authority: "view", Password: "some other words"})
+		for i, err := range []error{err1, err2, err3, err4, err5} {
+			if !errors.Is(err, admin.ErrReadOnly) {
+				t.Errorf("%s, %d: %v, want ErrReadOnly", state, i+1, err)
+			}
+		}
+		if after := snapshot(t, r.Dir); !reflect.DeepEqual(after, before) || len(r.Network.Asked()) != 0 {
+			t.Errorf("%s: something was done", state)
+		}
+		if _, _, err := r.Login(ctx, "admin", admintest.Password, ""); err != nil {
+			t.Errorf("%s: the login: %v", state, err)
+		}
+	}
+}
