@@ -6,6 +6,7 @@ toolchain go1.26.8
 
 require (
 	github.com/CycloneDX/cyclonedx-go v0.12.0 // tests: reader and schema of bills of materials
+	github.com/boombuler/barcode v1.1.0 // QR codes for authenticator apps
 	github.com/chromedp/cdproto v0.159.0 // tests: events and emulation of the browser
 	github.com/chromedp/chromedp v0.23.0 // tests: a real browser looks at the pages
 	github.com/diskfs/go-diskfs v1.9.4 // GPT, and file systems to compare ours with in tests

@@ -52,7 +52,7 @@ func (c *Console) accountEndpoints() []endpoint {
 		send("PUT", "/api/v1/account/password", "changePassword", "Change the own password. Other sessions of the account end; this one gets a new cookie.", needView, c.changePassword).
 			with(func(e *endpoint) { e.NoToken, e.Forced = true, true }),
 		act("POST", "/api/v1/account/totp", "beginTOTP", "Begin a second factor; it counts when its first code is confirmed.", needView,
-			func(k *call) (admin.TOTPSetup, error) { return a.BeginTOTP(k.ctx(), k.who) }).with(person),
+			c.beginTOTP).with(person),
 		send("POST", "/api/v1/account/totp/confirm", "confirmTOTP", "Turn the second factor on with its first code.", needView,
 			func(k *call, in CodeInput) (RecoveryCodes, error) {
 				codes, err := guarded(k, "code", func() ([]string, error) { return a.ConfirmTOTP(k.ctx(), k.who, in.Code) })

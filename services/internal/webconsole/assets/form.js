@@ -292,6 +292,7 @@
     const form = /** @type {HTMLFormElement} */ (e.target);
     if (form.dataset.api === undefined) return;
     e.preventDefault();
+    if (e.submitter && e.submitter.getAttribute("formmethod") === "dialog") { form.closest("dialog")?.close(); return; }
     const dialog = form.dataset.confirm && document.getElementById(form.dataset.confirm);
     if (dialog instanceof HTMLDialogElement) ask(form, dialog); else submit(form);
   });
