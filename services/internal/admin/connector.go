@@ -125,6 +125,10 @@ func (a *Admin) Connector(ctx context.Context) (Connector, error) {
 	warn("router-address", known && router.IsValid() && !slices.Contains(own, router))
 	// One address serves both where the network has one only.
 	warn("same-address", zone.IsValid() && zone == router && c.Suggested.Router != c.Suggested.ZoneController)
+	if c.PublicName != "" {
+		cert, err := a.Certificate(ctx)
+		warn("name-certificate", err == nil && !cert.CoversName)
+	}
 	return c, nil
 }
 

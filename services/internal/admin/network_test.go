@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -191,9 +192,9 @@ func TestConnector(t *testing.T) {
 	want(t, "all", err, "token: long; zoneController: connector-ipv4; router: connector-host; otherZoneController: connector-ipv4; publicName: connector-name")
 	token = "token-0123456789-zyxw"
 	in = admin.ConnectorInput{Token: &token, Router: " 192.0.2.7 ", OtherZoneController: "198.51.100.3", PublicName: "Meet.Example.COM."}
-	pair(&in, "192.0.2.7", "203.0.113.7")
-	pair(&in, "", " ")
-	pair(&in, "2001:db8::7", "2001:db8::8")
+	outside(&in, "192.0.2.7", "203.0.113.7")
+	outside(&in, "", " ")
+	outside(&in, "2001:db8::7", "2001:db8::8")
 	c, err = r.SetConnector(ctx, who, in)
 	if err != nil || !c.TokenSet || c.TokenHint != "zyxw" || c.PublicName != "meet.example.com" || len(c.External) != 2 || !reflect.DeepEqual(c.Missing, []string{"portal"}) {
 		t.Errorf("%+v, %v", c, err)
@@ -224,7 +225,7 @@ func TestConnector(t *testing.T) {
 	}
 	many := admin.ConnectorInput{}
 	for i := range 9 {
-		pair(&many, "192.0.2."+string(rune('1'+i)), "203.0.113."+string(rune('1'+i)))
+		outside(&many, "192.0.2."+string(rune('1'+i)), "203.0.113."+string(rune('1'+i)))
 	}
 	_, err = r.SetConnector(ctx, who, many)
 	want(t, "many", err, "external: many")
@@ -233,11 +234,21 @@ func TestConnector(t *testing.T) {
 	if c, err = r.Connector(ctx); err != nil || !c.TokenSet {
 		t.Errorf("%+v, %v: the token is kept", c, err)
 	}
+	// The certificate in use is checked for the public name.
+	if err := r.ResetCertificate(ctx, who); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := r.Connector(ctx); err != nil || slices.Contains(c.Warnings, "name-certificate") {
+		t.Errorf("%q, %v: the own certificate has the name", c.Warnings, err)
+	}
+	if c, err = r.SetConnector(ctx, who, admin.ConnectorInput{PublicName: "other.example.com"}); err != nil || !slices.Contains(c.Warnings, "name-certificate") {
+		t.Errorf("%q, %v: the certificate does not have the name", c.Warnings, err)
+	}
 	// A copy has no right to the token.
 	if err := r.AnswerClone(ctx, who, "copy"); err != nil {
 		t.Fatal(err)
 	}
-	if c, err = r.Connector(ctx); err != nil || c.TokenSet || c.PublicName != "meet.example.com" {
+	if c, err = r.Connector(ctx); err != nil || c.TokenSet || c.PublicName != "other.example.com" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if list, err := r.Notices(ctx); err != nil || len(list) != 1 || !strings.HasPrefix(list[0], admin.NoticeCopy) {
@@ -245,7 +256,7 @@ func TestConnector(t *testing.T) {
 	}
 }
 
-func pair(in *admin.ConnectorInput, local, external string) {
+func outside(in *admin.ConnectorInput, local, external string) {
 	in.External = append(in.External, struct {
 		Local    string `json:"local"`
 		External string `json:"external"`
