@@ -10,6 +10,7 @@ require (
 	github.com/chromedp/cdproto v0.159.0 // tests: events and emulation of the browser
 	github.com/chromedp/chromedp v0.23.0 // tests: a real browser looks at the pages
 	github.com/diskfs/go-diskfs v1.9.4 // GPT, and file systems to compare ours with in tests
+	github.com/getkin/kin-openapi v0.153.0 // tests: the judge of the API's description
 	github.com/gokrazy/gokrazy v0.0.0-20260418085648-c38c3134b8a7 // Boot, the first steps of PID 1
 	github.com/gokrazy/kernel.amd64 v0.0.0-20260705070735-de680abf072b // the kernel that is packed
 	github.com/google/nftables v0.3.0 // the host firewall without nft(8), and so without starting a program
@@ -33,6 +34,8 @@ require (
 require (
 	github.com/elliotwutingfeng/asciiset v0.0.0-20260129054604-cfde2086bc57 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
+	github.com/go-openapi/jsonpointer v0.22.5 // indirect
+	github.com/go-openapi/swag/jsonname v0.25.5 // indirect
 	github.com/gokrazy/internal v0.0.0-20251208203110-3c1aa9087c82 // indirect
 	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/google/renameio/v2 v2.0.0 // indirect
@@ -46,6 +49,7 @@ require (
 	github.com/spf13/pflag v1.0.5 // indirect
 	github.com/u-root/uio v0.0.0-20230220225925-ffce2a382923 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
+	go.yaml.in/yaml/v4 v4.0.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/tools v0.51.0 // indirect
 )
