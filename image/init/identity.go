@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -45,16 +47,43 @@ func (m *machine) knowMachine() {
 
 func (m *machine) knowMachineAs(id string) {
 	k, err := identity.Open(layout.MachinePath, id, m.perm.Writable(), time.Now())
+	m.identity = k
+	m.tellMachine(err)
+}
+
+// tellMachine says what a comparison found. err is its error.
+func (m *machine) tellMachine(err error) {
+	note := ""
 	if err != nil {
 		m.log.Error("machine identity", "error", err)
-		if k.Asks() && !k.Machine().Changed {
-			m.note("identity", fmt.Sprintf("%v; whether this machine is a copy cannot be told until it is answered that it is the same", err))
+		if m.identity.Asks() && !m.identity.Machine().Changed {
+			note = fmt.Sprintf("%v; whether this machine is a copy cannot be told until it is answered that it is the same", err)
 		}
 	}
-	m.identity = k
-	if c := k.Machine(); c.Changed {
+	m.note("identity", note)
+	if c := m.identity.Machine(); c.Changed {
 		m.log.Warn("this machine is another one than /perm was used with", "was", c.Was, "now", c.Now, "since", c.Since)
 	}
+}
+
+// repaired looks again at what depends on the file system, after another one was
+// mounted: on an empty one nothing is left that must be unique, or be reset.
+func (m *machine) repaired() {
+	if _, err := os.Lstat(layout.ResetPath); errors.Is(err, fs.ErrNotExist) {
+		m.note("reset", "")
+	}
+	if _, err := os.Lstat(layout.AppliancePath); errors.Is(err, fs.ErrNotExist) {
+		m.note("role", "")
+	}
+	m.tellMachine(m.identity.Compare(m.perm.Writable(), time.Now()))
+	if m.identity.Machine().Changed || len(m.supervisor.Held()) == 0 {
+		return
+	}
+	m.later(func() {
+		if err := m.supervisor.Release(context.Background()); err != nil {
+			m.log.Error("start after repair", "error", err)
+		}
+	})
 }
 
 // held is supervisor.Options.Held.

@@ -187,3 +187,33 @@ func (noClock) Now() time.Time           { return time.Now() }
 func (noClock) Step(time.Duration) error { return errors.New("step") }
 func (noClock) Slew(time.Duration) error { return errors.New("slew") }
 func (noClock) SaveRTC(time.Time) error  { return errors.New("RTC") }
+
+// A new file system has nothing of the old machine's, so nothing is asked, and
+// what was said about the old one is taken back.
+func TestFormatAnswers(t *testing.T) {
+	m := cloned(t)
+	m.note("reset", "a factory reset waits")
+	m.note("role", "the role is odd")
+	f := &perm.Fake{}
+	m.perm = perm.New(f, m.log)
+	m.perm.Up()
+	f.State.ReadOnly = true
+	m.perm.Check()
+	if !m.Status().Machine.Changed {
+		t.Fatal("not a copy")
+	}
+	if err := os.RemoveAll(layout.PermDir); err != nil { // what the format does
+		t.Fatal(err)
+	}
+	f.State.ReadOnly = false
+	if err := m.Do(t.Context(), control.Request{Op: control.OpRepair, Repair: control.RepairFormat + perm.Confirmed}); err != nil {
+		t.Fatal(err)
+	}
+	if st := m.Status(); st.Machine.Changed || st.Perm.Message != "" {
+		t.Errorf("%+v, %+v", st.Machine, st.Perm)
+	}
+	m.knowMachineAs(uuidOne)
+	if st := m.Status().Machine; !st.Changed || st.Was != uuidTwo {
+		t.Errorf("the machine at the format is not remembered: %+v", st)
+	}
+}

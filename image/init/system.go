@@ -78,6 +78,7 @@ func (m *machine) repair(step control.Repair) error {
 	changed, err := m.perm.Repair(step)
 	if changed {
 		m.makePermDirs()
+		m.repaired()
 		m.later(func() {
 			for _, s := range m.supervisor.Status() {
 				if s.State == control.StateStopped {

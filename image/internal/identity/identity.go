@@ -90,6 +90,15 @@ type Keeper struct {
 // Keeper is there all the same.
 func Open(path, uuid string, writable bool, at time.Time) (*Keeper, error) {
 	k := &Keeper{path: path, now: uuid}
+	return k, k.Compare(writable, at)
+}
+
+// Compare does what Open does once more: another file system is there.
+func (k *Keeper) Compare(writable bool, at time.Time) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.machine, k.bad = control.Machine{}, false
+	path, uuid := k.path, k.now
 	var f file
 	found, err := statefile.Load(path, version, &f)
 	if err == nil && found && (!uuidForm.MatchString(f.UUID) || f.Pending != nil && !uuidForm.MatchString(f.Pending.UUID)) {
@@ -97,16 +106,16 @@ func Open(path, uuid string, writable bool, at time.Time) (*Keeper, error) {
 	}
 	if err != nil {
 		k.bad = true
-		return k, err
+		return err
 	}
 	before := f.Pending
 	switch {
 	case uuid == "":
-		return k, nil
+		return nil
 	case !found:
 		f = file{Version: version, UUID: uuid}
 	case f.UUID == uuid && before == nil:
-		return k, nil
+		return nil
 	case f.UUID == uuid: // back again before somebody answered
 		f.Pending = nil
 	default:
@@ -116,9 +125,9 @@ func Open(path, uuid string, writable bool, at time.Time) (*Keeper, error) {
 		k.machine = control.Machine{Changed: true, Why: "uuid", Was: f.UUID, Now: uuid, Since: f.Pending.Since}
 	}
 	if !writable || found && f.Pending != nil && f.Pending == before {
-		return k, nil
+		return nil
 	}
-	return k, statefile.Save(path, f)
+	return statefile.Save(path, f)
 }
 
 // Machine returns the state.
