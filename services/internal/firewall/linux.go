@@ -90,8 +90,10 @@ func replace(r ruleset) (changed bool, err error) {
 	c.DelTable(kernelTable)
 	c.AddTable(kernelTable)
 	c.AddObj(&nftables.CounterObj{Table: kernelTable, Name: counterName})
-	for _, s := range r.sets {
-		ns := &nftables.Set{Table: kernelTable, Name: s.name, Interval: true, KeyType: nftables.TypeIPAddr}
+	for i, s := range r.sets {
+		// Without an ID of its own the library takes the next of a variable that
+		// it does not guard.
+		ns := &nftables.Set{Table: kernelTable, ID: uint32(i + 1), Name: s.name, Interval: true, KeyType: nftables.TypeIPAddr}
 		if s.six {
 			ns.KeyType = nftables.TypeIP6Addr
 		}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -94,6 +95,9 @@ func TestSiteComplete(t *testing.T) {
 		if r.Source.Who == Controller || r.Destination.Who == Controller {
 			t.Errorf("a router without a zone controller has %+v", r)
 		}
+	}
+	if !slices.Equal(Names, netconfig.AllowNames) {
+		t.Errorf("names %q, a configuration may have %q", Names, netconfig.AllowNames)
 	}
 	for _, n := range Names {
 		if proto, ports := listens(n); proto == "" || (proto != ICMP) != (len(ports) > 0) {

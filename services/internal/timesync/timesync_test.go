@@ -62,9 +62,22 @@ func (w *world) change(f func()) {
 	f()
 }
 
+// moved returns the moves so far, and n how often a server was asked.
+func (w *world) moved() []control.Clock {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.moves)
+}
+
+func (w *world) n(server string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked[server]
+}
+
 // keep runs a keeper of the world's clock in a bubble.
 func keep(t *testing.T, w *world, marker string, servers ...string) *Keeper {
-	w.asked = map[string]int{}
+	w.change(func() { w.asked = map[string]int{} })
 	k := New(Config{Query: w.query, Adjust: w.adjust, Marker: marker, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	k.Set(netconfig.NTP{Servers: servers})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -90,24 +103,24 @@ func TestBoot(t *testing.T) {
 		m := marker(t)
 		k := keep(t, w, m, "a")
 		want := []control.Clock{{Offset: 20 * 365 * 24 * time.Hour, Step: true, Save: true}}
-		if !slices.Equal(w.moves, want) {
-			t.Fatalf("moves %+v, want %+v", w.moves, want)
+		if !slices.Equal(w.moved(), want) {
+			t.Fatalf("moves %+v, want %+v", w.moved(), want)
 		}
 		if s := k.Status(); !s.Synced || s.Server != "a" || s.Problem != "" || s.Offset != want[0].Offset || time.Since(s.Last) > time.Second {
 			t.Errorf("status %+v", s)
 		}
 		w.change(func() { w.wrong = 3 * time.Millisecond })
 		time.Sleep(pollMin + time.Second)
-		if len(w.moves) != 2 || w.moves[1] != (control.Clock{Offset: 3 * time.Millisecond}) {
-			t.Errorf("moves %+v", w.moves[1:])
+		if len(w.moved()) != 2 || w.moved()[1] != (control.Clock{Offset: 3 * time.Millisecond}) {
+			t.Errorf("moves %+v", w.moved()[1:])
 		}
-		n := w.asked["a"]
+		n := w.n("a")
 		time.Sleep(24 * time.Hour)
-		if n = w.asked["a"] - n; n < 80 || n > 95 {
+		if n = w.n("a") - n; n < 80 || n > 95 {
 			t.Errorf("asked %d times in a day, want every %v", n, pollMax)
 		}
 		saves := 0
-		for _, c := range w.moves[2:] {
+		for _, c := range w.moved()[2:] {
 			if !c.Save || c.Step || c.Offset != 0 {
 				t.Errorf("move %+v of a clock that is right", c)
 			}
@@ -121,8 +134,8 @@ func TestBoot(t *testing.T) {
 		w.change(func() { w.wrong, w.moves = 2*time.Hour, nil })
 		k = keep(t, w, m, "a")
 		time.Sleep(time.Hour)
-		if len(w.moves) != 0 || !strings.Contains(k.Status().Problem, "alone") {
-			t.Errorf("one server alone: moves %+v, status %+v", w.moves, k.Status())
+		if len(w.moved()) != 0 || !strings.Contains(k.Status().Problem, "alone") {
+			t.Errorf("one server alone: moves %+v, status %+v", w.moved(), k.Status())
 		}
 	})
 }
@@ -135,30 +148,30 @@ func TestLaterSteps(t *testing.T) {
 		k := keep(t, w, marker(t), "a")
 		w.change(func() { w.wrong, w.moves = 30*time.Minute, nil })
 		time.Sleep(pollMin + retryMin + time.Second)
-		if len(w.moves) != 1 || !w.moves[0].Step {
-			t.Errorf("moves %+v, want a step", w.moves)
+		if len(w.moved()) != 1 || !w.moved()[0].Step {
+			t.Errorf("moves %+v, want a step", w.moved())
 		}
 		w.change(func() { w.servers["a"], w.moves = 10*time.Second, nil }) // one late packet
-		for w.asked["a"] = 0; w.asked["a"] == 0; {
+		for n := w.n("a"); w.n("a") == n; {
 			time.Sleep(time.Second)
 		}
 		w.change(func() { w.servers["a"] = 0 })
 		time.Sleep(time.Hour)
-		if len(w.moves) != 0 {
-			t.Errorf("one late packet moves the clock by %+v", w.moves)
+		if len(w.moved()) != 0 {
+			t.Errorf("one late packet moves the clock by %+v", w.moved())
 		}
 		w.change(func() { w.wrong = -10 * time.Hour })
 		time.Sleep(2 * pollMax)
-		if len(w.moves) != 0 || k.Status().Problem == "" {
-			t.Errorf("one server alone moves the clock by %+v", w.moves)
+		if len(w.moved()) != 0 || k.Status().Problem == "" {
+			t.Errorf("one server alone moves the clock by %+v", w.moved())
 		}
 		if err := k.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "a alone says") {
 			t.Errorf("Sync: %v", err)
 		}
 		k.Set(netconfig.NTP{Servers: []string{"a", "b"}})
 		time.Sleep(retryMin + time.Second)
-		if len(w.moves) == 0 || !w.moves[0].Step || k.Status().Problem != "" {
-			t.Errorf("two servers: moves %+v, %+v", w.moves, k.Status())
+		if len(w.moved()) == 0 || !w.moved()[0].Step || k.Status().Problem != "" {
+			t.Errorf("two servers: moves %+v, %+v", w.moved(), k.Status())
 		}
 	})
 }
@@ -178,7 +191,7 @@ func TestProblems(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		time.Sleep(time.Hour)
-		if n := w.asked["192.0.2.123"]; n < 8 || n > 18 {
+		if n := w.n("192.0.2.123"); n < 8 || n > 18 {
 			t.Errorf("asked %d times in an hour in vain", n)
 		}
 		w.change(func() { w.servers["192.0.2.123"], w.refuse = 0, errors.New("before the image was built") })
@@ -188,19 +201,19 @@ func TestProblems(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		w.change(func() { w.refuse = nil })
-		if err := k.Sync(t.Context()); err != nil || len(w.moves) != 1 || !w.moves[0].Step {
-			t.Errorf("Sync: %v, moves %+v", err, w.moves)
+		if err := k.Sync(t.Context()); err != nil || len(w.moved()) != 1 || !w.moved()[0].Step {
+			t.Errorf("Sync: %v, moves %+v", err, w.moved())
 		}
-		n := w.asked["192.0.2.123"]
+		n := w.n("192.0.2.123")
 		k.Nudge() // nothing is wrong: nothing to ask
 		synctest.Wait()
-		if w.asked["192.0.2.123"] != n {
+		if w.n("192.0.2.123") != n {
 			t.Error("a nudge asks though nothing is wrong")
 		}
 		k.Set(netconfig.NTP{Off: true})
 		time.Sleep(time.Hour)
-		if s := k.Status(); !s.Off || s.Synced || s.Problem != "" || w.asked["192.0.2.123"] != n {
-			t.Errorf("switched off: %+v, asked %d times", s, w.asked["192.0.2.123"]-n)
+		if s := k.Status(); !s.Off || s.Synced || s.Problem != "" || w.n("192.0.2.123") != n {
+			t.Errorf("switched off: %+v, asked %d times", s, w.n("192.0.2.123")-n)
 		}
 		if err := k.Sync(t.Context()); err == nil {
 			t.Error("Sync though it is switched off")
@@ -213,19 +226,19 @@ func TestKiss(t *testing.T) {
 		w := &world{servers: map[string]time.Duration{}, fail: map[string]error{"rate": &kiss{"RATE"}, "deny": &kiss{"DENY"}}}
 		k := keep(t, w, marker(t), "rate", "deny")
 		time.Sleep(10 * pollMin)
-		if w.asked["rate"] != 1 || w.asked["deny"] != 1 {
-			t.Errorf("asked %v times", w.asked)
+		if w.n("rate") != 1 || w.n("deny") != 1 {
+			t.Errorf("asked %d and %d times", w.n("rate"), w.n("deny"))
 		}
 		time.Sleep(10 * time.Hour)
-		if n := w.asked["rate"]; n < 10 || n > 40 || w.asked["deny"] != 1 {
-			t.Errorf("asked %v times in ten hours", w.asked)
+		if n := w.n("rate"); n < 10 || n > 40 || w.n("deny") != 1 {
+			t.Errorf("asked %d and %d times in ten hours", n, w.n("deny"))
 		}
 		if k.Status().Problem == "" {
 			t.Error("no problem is told")
 		}
 		k.Set(netconfig.NTP{Servers: []string{"deny"}})
 		synctest.Wait()
-		if w.asked["deny"] != 2 {
+		if w.n("deny") != 2 {
 			t.Error("a new configuration does not ask again")
 		}
 	})
