@@ -73,14 +73,16 @@ func code(secret []byte, step int64) string {
 	return fmt.Sprintf("%0*d", digits, n%1_000_000)
 }
 
-// Code returns the code of a secret at a time; tests and nothing else need it.
+// Code returns the code of a secret in the time step of at.
 func Code(secret string, at time.Time) (string, error) {
 	b, err := base32NoPad.DecodeString(secret)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("second factor: secret: %w", err)
 	}
-	return code(b, at.Unix()/int64(period.Seconds())), nil
+	return code(b, stepOf(at)), nil
 }
+
+func stepOf(at time.Time) int64 { return at.Unix() / int64(period.Seconds()) }
 
 // Take takes a code of the app or a recovery code: it reports whether it is
 // good now, and marks it as used. A clock that is off by one step is tolerated
@@ -90,19 +92,16 @@ func (f *Factor) Take(typed string, now time.Time) bool {
 	if len(typed) != digits {
 		return f.takeRecovery(typed)
 	}
-	secret, err := base32NoPad.DecodeString(f.Secret)
-	if err != nil {
-		return false
-	}
-	current := now.Unix() / int64(period.Seconds())
+	current := stepOf(now)
 	used := f.Used
 	if used > current+1 {
 		used = 0 // the clock was ahead once: not a reason to lock somebody out
 	}
 	var good int64
-	for step := current - 1; step <= current+1; step++ {
-		same := subtle.ConstantTimeCompare([]byte(code(secret, step)), []byte(typed)) == 1
-		if same && step > used {
+	for _, off := range []time.Duration{-period, 0, period} {
+		want, err := Code(f.Secret, now.Add(off))
+		same := subtle.ConstantTimeCompare([]byte(want), []byte(typed)) == 1
+		if step := stepOf(now.Add(off)); err == nil && same && step > used {
 			good = step
 		}
 	}

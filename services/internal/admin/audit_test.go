@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/parley-meet/parley/services/internal/account"
+	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/statefile"
 )
@@ -241,7 +242,7 @@ func TestWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var keys []string
+	var keys, faults []string
 	for _, f := range files {
 		if !strings.HasSuffix(f.Name(), ".go") || strings.HasSuffix(f.Name(), "_test.go") {
 			continue
@@ -252,6 +253,9 @@ func TestWords(t *testing.T) {
 		}
 		for _, m := range codeForm.FindAllStringSubmatch(string(b), -1) {
 			keys = append(keys, "audit."+m[1])
+		}
+		for _, m := range faultForm.FindAllStringSubmatch(string(b), -1) {
+			faults = append(faults, m[1])
 		}
 	}
 	if len(keys) < 20 {
@@ -265,6 +269,17 @@ func TestWords(t *testing.T) {
 		keys = append(keys, "notice."+noticeDamaged(f))
 	}
 	keys = append(keys, "notice."+NoticeRecovered, "notice."+NoticeCopy)
+	if len(faults) < 20 {
+		t.Fatalf("%d faults were found in the sources", len(faults))
+	}
+	for _, r := range []credential.Refusal{
+		credential.ErrShort, credential.ErrLong, credential.ErrSimple, credential.ErrGuessable, credential.ErrText, credential.ErrUnchanged, credential.ErrShown,
+	} {
+		faults = append(faults, "password-"+string(r))
+	}
+	for _, f := range faults {
+		keys = append(keys, "fault."+f)
+	}
 	for lang, w := range dictionary(t) {
 		for _, k := range keys {
 			if !w.Has(k) {
@@ -335,6 +350,9 @@ func FuzzConnectorFile(f *testing.F) {
 }
 
 var codeForm = regexp.MustCompile(`(?:a\.act|a\.own)\(ctx, who, "([a-z.]+)"`)
+
+// faultForm finds fault.New(FIELD, "CODE" and faults.Add(FIELD, "CODE".
+var faultForm = regexp.MustCompile(`(?:fault\.New|faults\.Add)\([^,]*, "([a-z0-9-]*[a-z0-9])"`)
 
 // dictionary returns the words that every face has.
 func dictionary(t *testing.T) look.Dictionary {

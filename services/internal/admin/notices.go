@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -79,20 +80,22 @@ func (a *Admin) AddNotice(code string) error {
 // Notices returns what is kept, and which files are damaged just now.
 func (a *Admin) Notices(context.Context) ([]string, error) {
 	out := []string{}
-	if _, err := a.accounts.Read(); statefile.IsDamaged(err) {
-		out = append(out, notice{noticeDamaged(a.accounts.Name), a.cfg.Now()}.String())
+	damaged := func(name string, err error) {
+		if info, lerr := os.Lstat(a.folder.Path(name)); lerr == nil && statefile.IsDamaged(err) {
+			out = append(out, notice{noticeDamaged(name), info.ModTime()}.String())
+		}
 	}
-	if _, err := a.tokens.Read(); statefile.IsDamaged(err) {
-		out = append(out, notice{noticeDamaged(a.tokens.Name), a.cfg.Now()}.String())
-	}
-	if _, err := a.connector.Read(); statefile.IsDamaged(err) {
-		out = append(out, notice{noticeDamaged(a.connector.Name), a.cfg.Now()}.String())
-	}
+	_, err := a.accounts.Read()
+	damaged(a.accounts.Name, err)
+	_, err = a.tokens.Read()
+	damaged(a.tokens.Name, err)
+	_, err = a.connector.Read()
+	damaged(a.connector.Name, err)
 	b, err := a.notices.Read()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case statefile.IsDamaged(err):
-		out = append(out, notice{noticeDamaged(a.notices.Name), a.cfg.Now()}.String())
+		damaged(a.notices.Name, err)
 	case err != nil:
 		return nil, err
 	}

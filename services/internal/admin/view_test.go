@@ -9,9 +9,13 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/internal/durable"
+	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/admintest"
 )
@@ -146,5 +150,56 @@ func TestReadOnly(t *testing.T) {
 		if _, _, err := r.Login(ctx, "admin", admintest.Password, ""); err != nil {
 			t.Errorf("%s: the login: %v", state, err)
 		}
+	}
+}
+
+// PID 1 does not know yet that the disk went read-only: writing tells.
+func TestReadOnlySuddenly(t *testing.T) {
+	r := admintest.New(t)
+	end := durable.Fault(func(step string) error {
+		if step == "create" {
+			return syscall.EROFS
+		}
+		return nil
+	})
+	defer end()
+	_, err := r.SetConnector(t.Context(), admintest.Operator, admin.ConnectorInput{})
+	if !errors.Is(err, admin.ErrReadOnly) {
+		t.Errorf("%v, want ErrReadOnly", err)
+	}
+	in := admin.PasswordInput{Current: admintest.Password, New: words, Confirm: words}
+	if err := r.ChangePassword(t.Context(), admintest.Operator, in); !errors.Is(err, admin.ErrReadOnly) {
+		t.Errorf("%v, want ErrReadOnly", err)
+	}
+	if _, _, err := r.Login(t.Context(), "admin", admintest.Password, ""); err != nil {
+		t.Errorf("the old password: %v", err)
+	}
+}
+
+// One who may only look keeps his own password and second factor.
+func TestViewOwn(t *testing.T) {
+	r := admintest.New(t)
+	ctx, vera := t.Context(), admintest.Viewer
+	want(t, "add", r.AddAccount(ctx, admintest.Operator, admin.AccountInput{Name: vera.Name, Authority: "view", Password: words}), "")
+	want(t, "change", r.ChangePassword(ctx, vera, admin.PasswordInput{Current: words, New: "vera's own words", Confirm: "vera's own words"}), "")
+	setup, err := r.BeginTOTP(ctx, vera)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := account.Code(setup.Secret, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ConfirmTOTP(ctx, vera, code); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "remove", r.RemoveTOTP(ctx, vera, vera.Name), "")
+	// A token is no account.
+	token := admin.Actor{Name: "token 00112233", Authority: account.Operate, Via: "api"}
+	if _, err := r.BeginTOTP(ctx, token); !errors.Is(err, admin.ErrUnknown) {
+		t.Errorf("a second factor of a token: %v", err)
+	}
+	if err := r.ChangePassword(ctx, token, admin.PasswordInput{}); !errors.Is(err, admin.ErrUnknown) {
+		t.Errorf("a password of a token: %v", err)
 	}
 }

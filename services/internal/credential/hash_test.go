@@ -207,3 +207,22 @@ func TestHasherErrors(t *testing.T) {
 		t.Errorf("Verify: %v, %v, want false and ErrBusy", good, err)
 	}
 }
+
+// The check of a name that nobody has costs what that of a new hash does.
+func TestDecoy(t *testing.T) {
+	hasher := NewHasher(0)
+	h, err := hasher.Hash(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := Decoy()
+	if d.Hash.memory != h.memory || d.Hash.passes != h.passes || d.Hash.lanes != h.lanes || len(d.Hash.salt) != len(h.salt) || len(d.Hash.sum) != len(h.sum) {
+		t.Errorf("%v costs other than %v", d.Hash, h)
+	}
+	if good, err := hasher.Verify(t.Context(), d, ""); good || err != nil {
+		t.Errorf("%v, %v, want that no password fits", good, err)
+	}
+	if d.Same(Decoy()) {
+		t.Error("two decoys are one")
+	}
+}
