@@ -335,4 +335,6 @@ type DiagnoseInput struct {
 	Type string `json:"type"`
 	// Proxy goes through the site's proxy: tls, port.
 	Proxy bool `json:"proxy"`
+	// Words are the caller's language; nil: English.
+	Words fault.Texts `json:"-"`
 }
