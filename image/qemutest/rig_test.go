@@ -247,7 +247,14 @@ var escapes = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
 func (v *vm) command(line string) string {
 	v.t.Helper()
 	v.send(line + "\r")
-	out := v.expect(`(?s)(.*?)`+prompt, stepTime)[1]
+	var out string
+	for { // what is longer than a screen comes in pages
+		m := v.expect(`(?s)(.*?)(?:`+prompt+`|-- (more|далее) --)`, stepTime)
+		if out += m[1]; m[2] == "" {
+			break
+		}
+		v.send(" ")
+	}
 	return strings.ReplaceAll(escapes.ReplaceAllString(out, ""), "\r", "")
 }
 

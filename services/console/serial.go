@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strconv"
@@ -13,8 +15,10 @@ import (
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/image/liveness"
+	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/certificate"
 	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/nic"
 	"github.com/parley-meet/parley/services/internal/terminal"
 )
@@ -30,13 +34,26 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 	if err != nil {
 		return fmt.Errorf("-listen %q: port: %w", listen, err)
 	}
+	pid1 := &control.Client{Path: layout.ControlSocket}
 	keeper := credential.NewKeeper(credential.NewStore(), credential.NewHasher(4), rand.Reader)
+	adm := admin.New(admin.Config{
+		Appliance:  pid1,
+		Network:    &netclient.Client{Path: netclient.Socket},
+		Store:      keeper.Store,
+		Hasher:     keeper.Hasher,
+		Interfaces: nic.List,
+		Dir:        layout.CredentialDir,
+		Log:        log,
+	})
+	defer adm.Close()
 	c := terminal.New(terminal.Config{
-		Appliance:   &control.Client{Path: layout.ControlSocket},
+		Appliance:   pid1,
+		Admin:       withoutTools{adm},
 		Keeper:      keeper,
 		Interfaces:  nic.List,
 		Fingerprint: certificate.ReadFingerprint,
 		Settings:    terminal.SettingsPath,
+		Recovered:   terminal.RecoveredPath,
 		WebPort:     int(port),
 		Log:         log,
 	})
@@ -54,4 +71,16 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 	g.Go(func() error { return c.Poll(ctx) })
 	g.Go(func() error { return line.Run(ctx, c.Check) })
 	return g.Wait()
+}
+
+// errTools is told until the diagnostics are there.
+var errTools = errors.New("not available in this version")
+
+// withoutTools is an Admin that has no diagnostics.
+type withoutTools struct{ *admin.Admin }
+
+func (withoutTools) Bundle(context.Context, admin.Actor, io.Writer) error { return errTools }
+
+func (withoutTools) Diagnose(context.Context, admin.Actor, admin.DiagnoseInput, func(string) error) error {
+	return errTools
 }

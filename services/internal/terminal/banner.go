@@ -73,13 +73,8 @@ func banner(w *look.Words, now snapshot, host string, port, width int) string {
 	if len(addrs) == 0 {
 		line("banner.address", w.T("banner.no-address"))
 	} else {
-		var texts, urls []string
-		for _, a := range addrs[:min(len(addrs), 4)] {
-			texts = append(texts, a.String())
-		}
-		urls = append(urls, consoleURL(addrs[0], port))
-		line("banner.address", strings.Join(texts, ", "))
-		line("banner.console", strings.Join(urls, " "))
+		line("banner.address", addresses(addrs[:min(len(addrs), 4)], now))
+		line("banner.console", consoleURL(addrs[0], port))
 	}
 	if f := strings.Split(now.fingerprint, ":"); len(f) == 32 {
 		line("banner.certificate", clean(strings.Join(f[:16], ":"), 60))
@@ -105,6 +100,23 @@ func banner(w *look.Words, now snapshot, host string, port, width int) string {
 	}
 	return b.String()
 }
+
+// addresses names them, with the second one's as operators know it.
+func addresses(addrs []netip.Addr, now snapshot) string {
+	var out []string
+	for _, a := range addrs {
+		text := a.String()
+		if now.network != nil && now.network.Config.Slave.Addr() == a {
+			text += " (eth0:0)"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
+}
+
+// countdownStep is how often the countdown in the banner goes on: each time, the
+// banner is printed anew.
+const countdownStep = 30 * time.Second
 
 func consoleURL(a netip.Addr, port int) string {
 	return "https://" + netip.AddrPortFrom(a.WithZone(""), uint16(port)).String()
@@ -146,8 +158,31 @@ func warnings(w *look.Words, now snapshot) []string {
 	if st.LastBoot != "" {
 		out = append(out, w.T("warn.last-boot", clean(w.Or("detail.", st.LastBoot), 160)))
 	}
+	if m := st.Machine; m.Changed {
+		out = append(out, cloneText(w, m))
+	}
+	if n := now.network; n != nil && n.Pending != nil {
+		left := max(time.Until(n.Pending.Deadline), 0).Truncate(countdownStep) + countdownStep
+		out = append(out, w.T("warn.pending", clean(n.Pending.By, 80), int(left.Seconds())))
+	}
+	for _, n := range now.notices {
+		out = append(out, notice(w, n))
+	}
+	if now.recovery {
+		out = append(out, w.T("warn.recover", recoverName))
+	}
 	if now.damaged != nil {
 		out = append(out, w.T("warn.damaged", clean(now.damaged.Error(), 160)))
+	}
+	return out
+}
+
+// notice puts a notice into words: a code, and when it arose.
+func notice(w *look.Words, text string) string {
+	code, at, _ := strings.Cut(text, " ")
+	out := clean(w.Or("notice.", code), 200)
+	if t, err := time.Parse(time.RFC3339, at); err == nil {
+		out += " (" + t.UTC().Format("2006-01-02 15:04 UTC") + ")"
 	}
 	return out
 }

@@ -5,25 +5,24 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
 	"github.com/parley-meet/parley/image/control"
-	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/look"
 )
 
 func (s *session) cmdHelp(_ context.Context, args []string) error {
 	w := s.words()
+	width, _ := s.size()
 	if len(args) == 0 {
 		for _, c := range commands {
-			s.printf("  %s %s\n", pad(strings.TrimSpace(c.name+" "+c.usage), 26), w.T("help."+c.name))
+			s.printf("  %s %s\n", pad(strings.TrimSpace(c.name+" "+c.usage), helpWidth), hang(w.T("help."+c.name), width-1, helpWidth+3))
 		}
 		s.printf("\n")
 		s.say("help.keys")
@@ -33,10 +32,16 @@ func (s *session) cmdHelp(_ context.Context, args []string) error {
 	if c == nil {
 		return usageError{"unknown", clean(args[0], 40)}
 	}
-	s.say("usage", strings.TrimSpace(c.name+" "+c.usage))
+	s.usage(c.syntax())
 	s.say("more." + c.name)
 	return nil
 }
+
+// helpWidth is the room for a command in the list of all.
+const helpWidth = 32
+
+// usage prints the forms of a command as they are: they are not wrapped.
+func (s *session) usage(syntax string) { s.printf("%s\n", s.words().T("usage", syntax)) }
 
 func (s *session) cmdLogout(context.Context, []string) error { return errLogout }
 
@@ -60,7 +65,10 @@ func (s *session) cmdStop(ctx context.Context, args []string) error {
 
 func (s *session) operate(ctx context.Context, op control.Op, name, done string) error {
 	began := time.Now()
-	if err := s.do(ctx, control.Request{Op: op, Service: name}); err != nil {
+	err := s.do(ctx, string(op)+" "+clean(name, 40), opLimit, func(ctx context.Context, who admin.Actor) error {
+		return s.c.cfg.Admin.Operate(ctx, who, op, name)
+	})
+	if err != nil {
 		return err
 	}
 	s.say(done, clean(name, 40), s.words().Seconds(time.Since(began)))
@@ -68,22 +76,22 @@ func (s *session) operate(ctx context.Context, op control.Op, name, done string)
 }
 
 func (s *session) cmdReboot(ctx context.Context, _ []string) error {
-	return s.shutdown(ctx, control.OpReboot, "reboot.sure", "reboot.now")
+	return s.shutdown(ctx, s.c.cfg.Admin.Reboot, "reboot")
 }
 
 func (s *session) cmdPoweroff(ctx context.Context, _ []string) error {
-	return s.shutdown(ctx, control.OpPowerOff, "poweroff.sure", "poweroff.now")
+	return s.shutdown(ctx, s.c.cfg.Admin.PowerOff, "poweroff")
 }
 
-func (s *session) shutdown(ctx context.Context, op control.Op, sure, now string) error {
-	ok, err := s.confirm(ctx, sure)
+func (s *session) shutdown(ctx context.Context, f func(context.Context, admin.Actor) error, what string) error {
+	ok, err := s.confirm(ctx, what+".sure")
 	if err != nil || !ok {
 		return err
 	}
-	if err := s.do(ctx, control.Request{Op: op}); err != nil {
+	if err := s.do(ctx, what, opLimit, f); err != nil {
 		return err
 	}
-	s.say(now)
+	s.say(what + ".now")
 	return errLogout
 }
 
@@ -99,8 +107,8 @@ func (s *session) cmdRole(ctx context.Context, args []string) error {
 	}
 	c := find("role")
 	next := strings.ToLower(args[0])
-	if !slices.Contains(c.choices(s), next) {
-		return usageError{"usage", c.name + " " + c.usage}
+	if !slices.Contains(c.words(s, nil), next) {
+		return c.wrong()
 	}
 	if next == cmp.Or(st.NextRole, st.Role) {
 		s.say("role.same", roles(w, st))
@@ -110,7 +118,8 @@ func (s *session) cmdRole(ctx context.Context, args []string) error {
 	if err != nil || !ok {
 		return err
 	}
-	if err := s.do(ctx, control.Request{Op: control.OpRole, Role: next}); err != nil {
+	err = s.do(ctx, "role "+next, opLimit, func(ctx context.Context, who admin.Actor) error { return s.c.cfg.Admin.SetRole(ctx, who, next) })
+	if err != nil {
 		return err
 	}
 	s.say("role.set")
@@ -163,9 +172,14 @@ func (s *session) cmdRepair(ctx context.Context, args []string) error {
 			return nil
 		}
 	default:
-		return usageError{"usage", "repair [retry|format]"}
+		return find("repair").wrong()
 	}
-	if err := s.do(ctx, control.Request{Op: control.OpRepair, Repair: step}); err != nil {
+	err = s.do(ctx, "repair "+string(step), opLimit, func(ctx context.Context, _ admin.Actor) error {
+		return s.c.cfg.Appliance.Do(ctx, control.Request{Op: control.OpRepair, Repair: step})
+	})
+	// What is written of it before formatting would be lost.
+	s.note(ctx, s.who, "repair", string(step), err)
+	if err != nil {
 		return err
 	}
 	if st, err = s.status(ctx); err != nil {
@@ -182,7 +196,7 @@ func (s *session) cmdLanguage(_ context.Context, args []string) error {
 	}
 	l, ok := look.ParseLanguage(args[0])
 	if !ok {
-		return usageError{"usage", "language [en|ru]"}
+		return find("language").wrong()
 	}
 	err := s.c.setLanguage(l)
 	s.say("language.is", l.Native())
@@ -191,89 +205,6 @@ func (s *session) cmdLanguage(_ context.Context, args []string) error {
 		s.say("language.lost")
 	}
 	return nil
-}
-
-func (s *session) cmdPasswd(ctx context.Context, _ []string) error {
-	w := s.words()
-	st, err := s.status(ctx)
-	if err != nil {
-		return err
-	}
-	if st.Perm.State == control.PermReadOnly {
-		s.say("passwd.read-only")
-		return nil
-	}
-	current, err := s.ask(ctx, w.T("passwd.current"), true)
-	if err != nil {
-		return err
-	}
-	var good bool
-	err = s.wait(ctx, false, func(ctx context.Context, _ func(string)) (err error) {
-		good, err = s.c.verify(ctx, current)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if !good {
-		s.log.Warn("password not changed", "reason", "wrong current password")
-		s.say("passwd.wrong")
-		return s.pause(ctx, 2*time.Second)
-	}
-	s.say("passwd.rule", credential.MinLength)
-	next, err := s.ask(ctx, w.T("passwd.new"), true)
-	if err != nil {
-		return err
-	}
-	var refusal credential.Refusal
-	if errors.As(s.refuse(current, next), &refusal) {
-		s.say("passwd.refused", w.T("password."+string(refusal)))
-		return nil
-	}
-	again, err := s.ask(ctx, w.T("passwd.again"), true)
-	if err != nil {
-		return err
-	}
-	if again != next {
-		s.say("passwd.differ")
-		return nil
-	}
-	k := s.c.cfg.Keeper
-	err = s.wait(ctx, false, func(ctx context.Context, _ func(string)) error {
-		h, err := k.Hasher.Hash(ctx, next)
-		if err != nil {
-			return err
-		}
-		return k.Store.Set(h, time.Now())
-	})
-	if err != nil {
-		s.log.Error("password not changed", "error", err)
-		if errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
-			s.say("passwd.read-only")
-			return nil
-		}
-		return err
-	}
-	if err := k.Load(); err != nil { // the generated one is gone
-		s.log.Error("generated password", "error", err)
-	}
-	s.c.passwordChanged()
-	s.log.Info("administrator's password changed")
-	s.say("passwd.done")
-	if st.Perm.State == control.PermMissing {
-		s.say("passwd.lost")
-	}
-	return nil
-}
-
-func (s *session) refuse(current, next string) error {
-	if next == current {
-		return credential.ErrUnchanged
-	}
-	if s.c.cfg.Keeper.IsGenerated(next) {
-		return credential.ErrShown
-	}
-	return credential.Judge(next)
 }
 
 // logOptions are the arguments of logs.
@@ -351,7 +282,7 @@ func (s *session) cmdLogs(ctx context.Context, args []string) error {
 	n := 0
 	width, _ := s.size()
 	err = s.wait(ctx, true, func(ctx context.Context, emit func(string)) error {
-		return s.c.cfg.Appliance.Logs(ctx, control.Request{Service: o.service, Lines: o.lines, Follow: o.follow}, func(l control.Log) error {
+		return s.c.cfg.Admin.Logs(ctx, control.Request{Service: o.service, Lines: o.lines, Follow: o.follow}, func(l control.Log) error {
 			n++
 			stamp := l.At.UTC().Format("15:04:05") + " " + pad(clean(l.Service, 40), 14) + " "
 			emit(stamp + hang(clean(logText(l), 2000), width-1, utf8.RuneCountInString(stamp)))

@@ -9,6 +9,11 @@
 //	 │ error    └────────────────────────────┘
 //	 └── 1 s to 10 s
 //
+// Whatever changes the appliance goes through an admin.Administrator, as it does
+// from the web. A change of the network that is made here is saved at once:
+// nobody is cut off by it. The first login does not force a new password, as the
+// web's does: it suggests passwd, for whoever came to read an address.
+//
 // Nothing that arrives on a terminal, noise, NUL bytes, lines without end,
 // takes more than a bounded piece of memory, and nothing is printed on one
 // without its control characters made harmless. No process is ever started.
@@ -32,8 +37,10 @@ import (
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/internal/durable"
+	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/nic"
 	"github.com/parley-meet/parley/services/internal/throttle"
 )
@@ -41,22 +48,27 @@ import (
 //go:embed words/*.json
 var words embed.FS
 
-// Appliance is what the console asks PID 1; *control.Client is one.
+// Appliance is what the console asks PID 1 itself; *control.Client is one.
 type Appliance interface {
 	Status(context.Context) (*control.Status, error)
+	// Do carries out repairs: everything else goes through the Administrator.
 	Do(context.Context, control.Request) error
-	Logs(context.Context, control.Request, func(control.Log) error) error
 }
 
 // Config is what a Console works with.
 type Config struct {
 	Appliance   Appliance
+	Admin       admin.Administrator
 	Keeper      *credential.Keeper
 	Interfaces  func() ([]nic.Interface, error)
 	Fingerprint func() string // of the web console's certificate; "" when unknown
 	Settings    string        // file of the chosen language
-	WebPort     int
-	Log         *slog.Logger
+	// Recovered is a file in RAM that says that the password was reset since the
+	// machine started.
+	Recovered string
+	WebPort   int
+	Uptime    func() time.Duration // of the machine; nil: the kernel's
+	Log       *slog.Logger
 }
 
 // Times of a session.
@@ -87,6 +99,7 @@ type Console struct {
 	news     map[string]chan struct{}
 	beats    map[string]time.Time
 	troubles map[string]string // terminals that cannot be opened
+	menus    []string          // terminals on which the menu has opened by itself
 	language look.Language
 }
 
@@ -98,10 +111,16 @@ type snapshot struct {
 	fingerprint string
 	password    string // generated, to be shown
 	damaged     error  // the administrator's password cannot be read
+	network     *netclient.Status
+	notices     []string
+	recovery    bool // the password can be reset now
 }
 
 // New returns a console. It starts nothing.
 func New(cfg Config) *Console {
+	if cfg.Uptime == nil {
+		cfg.Uptime = uptime
+	}
 	c := &Console{
 		cfg: cfg, dict: look.MustLoad(words, "words"), failures: throttle.NewTable(16), started: time.Now(),
 		hash: make(chan struct{}, 1), polled: make(chan struct{}), language: look.English,
@@ -120,6 +139,9 @@ func New(cfg Config) *Console {
 func (c *Console) Poll(ctx context.Context) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	var sides sync.WaitGroup
+	defer sides.Wait()
+	sides.Go(func() { c.lookAside(ctx) })
 	wanted := false
 	var told string
 	for {
@@ -148,6 +170,7 @@ func (c *Console) look(ctx context.Context) snapshot {
 	defer cancel()
 	s := snapshot{fingerprint: c.cfg.Fingerprint(), password: c.cfg.Keeper.Plain()}
 	s.status, s.err = c.cfg.Appliance.Status(ctx)
+	s.recovery = s.status != nil && s.status.Recovery && c.recoveryOpen()
 	if list, err := c.cfg.Interfaces(); err == nil {
 		s.interfaces = list
 	}
@@ -157,6 +180,7 @@ func (c *Console) look(ctx context.Context) snapshot {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	s.network, s.notices = c.now.network, c.now.notices
 	c.now = s
 	select {
 	case <-c.polled:
@@ -170,6 +194,49 @@ func (c *Console) look(ctx context.Context) snapshot {
 		}
 	}
 	return s
+}
+
+// sideLimit is how long is waited for what is not PID 1's.
+const sideLimit = 2 * time.Second
+
+// lookAside keeps what the banner says of the network and the notices fresh. It
+// is apart, so that the state of the appliance does not wait for the network
+// service.
+func (c *Console) lookAside(ctx context.Context) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		network, notices := ask(ctx, c.cfg.Admin.Network), ask(ctx, c.cfg.Admin.Notices)
+		n, texts := <-network, <-notices
+		c.mu.Lock()
+		c.now.network, c.now.notices = n, texts
+		c.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// ask asks somebody for something that may stay away: then the answer is empty.
+func ask[T any](ctx context.Context, f func(context.Context) (T, error)) <-chan T {
+	ctx, cancel := context.WithTimeout(ctx, sideLimit)
+	given, answer := make(chan T, 1), make(chan T, 1)
+	go func() {
+		v, _ := f(ctx)
+		given <- v
+	}()
+	go func() {
+		defer cancel()
+		var v T
+		select {
+		case v = <-given:
+		case <-ctx.Done():
+		}
+		answer <- v
+	}()
+	return answer
 }
 
 // passwordChanged has the next banner show no password that is void: the next

@@ -2,7 +2,6 @@ package terminal
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,11 +11,14 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/admintest"
 	"github.com/parley-meet/parley/services/internal/controltest"
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/nic"
@@ -54,7 +56,10 @@ func ptyPair(t *testing.T) (*os.File, string) {
 type rig struct {
 	t       *testing.T
 	c       *Console
+	admin   *admintest.Rig
+	side    *side
 	server  *controltest.Server
+	uptime  atomic.Int64 // ns
 	keeper  *credential.Keeper
 	dir     string
 	pty     *os.File
@@ -63,6 +68,85 @@ type rig struct {
 	seen    string // since the last expect
 	all     string
 	arrived chan struct{}
+}
+
+// side is the administrator's side: a real one, but that certificates and tools
+// of the network are canned.
+type side struct {
+	*admin.Admin
+
+	mu    sync.Mutex
+	asked []string
+	hang  bool // tools go on for ever, and so does what asks the network service
+	lines []string
+}
+
+func newSide(a *admin.Admin) *side { return &side{Admin: a, lines: []string{"one", "two"}} }
+
+func (s *side) note(format string, args ...any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, fmt.Sprintf(format, args...))
+	return nil
+}
+
+func (s *side) took() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.asked
+	s.asked = nil
+	return out
+}
+
+func (s *side) set(hang bool, lines ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hang, s.lines = hang, lines
+}
+
+func (s *side) Certificate(context.Context) (admin.Certificate, error) {
+	return admin.Certificate{Subject: "CN=parley", Issuer: "CN=parley", Names: []string{"parley", "192.0.2.7"}, SHA256: strings.TrimSuffix(strings.Repeat("AB:", 32), ":"),
+		Key: "ECDSA P-256", SelfSigned: true, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(2000000000, 0)}, nil
+}
+
+func (s *side) RequestCertificate(_ context.Context, _ admin.Actor, in admin.RequestInput) (string, error) {
+	return "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n", s.note("request %v", in.Names)
+}
+
+func (s *side) InstallCertificate(_ context.Context, _ admin.Actor, chain, key string) error {
+	return s.note("install %q %q", chain, key)
+}
+
+func (s *side) ResetCertificate(context.Context, admin.Actor) error { return s.note("reset") }
+
+func (s *side) Authorities(context.Context) ([]admin.Authority, error) {
+	return []admin.Authority{{Subject: "CN=Example CA", SHA256: "AA:BB"}}, nil
+}
+
+func (s *side) AddAuthority(_ context.Context, _ admin.Actor, pem string) error {
+	return s.note("trust %q", pem)
+}
+
+func (s *side) RemoveAuthority(_ context.Context, _ admin.Actor, sum string) error {
+	return s.note("distrust %s", sum)
+}
+
+func (s *side) Bundle(context.Context, admin.Actor, io.Writer) error { return admin.ErrAway }
+
+func (s *side) Diagnose(ctx context.Context, _ admin.Actor, in admin.DiagnoseInput, line func(string) error) error {
+	s.note("%+v", in)
+	s.mu.Lock()
+	lines, hang := s.lines, s.hang
+	s.mu.Unlock()
+	for _, l := range lines {
+		if err := line(l); err != nil {
+			return err
+		}
+	}
+	if hang {
+		<-ctx.Done()
+	}
+	return ctx.Err()
 }
 
 type syncBuffer struct {
@@ -80,16 +164,6 @@ func (b *syncBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
-}
-
-func newKeeper(t *testing.T, dir string) *credential.Keeper {
-	for _, d := range []string{"perm", "run", "own"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	store := &credential.Store{Dir: filepath.Join(dir, "perm"), RunDir: filepath.Join(dir, "run")}
-	return &credential.Keeper{Store: store, Dir: filepath.Join(dir, "own"), Hasher: credential.NewHasher(4), Random: rand.Reader}
 }
 
 func newRig(t *testing.T) *rig {
@@ -110,16 +184,18 @@ func newRig(t *testing.T) *rig {
 }
 
 func startRig(t *testing.T, open func(string) (Device, error)) *rig {
-	r := &rig{t: t, server: controltest.New(t), dir: t.TempDir(), logs: &syncBuffer{}, arrived: make(chan struct{}, 1)}
-	r.keeper = newKeeper(t, r.dir)
+	a := admintest.Fresh(t)
+	r := &rig{t: t, side: newSide(a.Admin), admin: a, server: a.PID1, dir: t.TempDir(), logs: &syncBuffer{}, arrived: make(chan struct{}, 1)}
+	r.keeper = a.Keeper
 	r.c = New(Config{
-		Appliance: r.server.Client(), Keeper: r.keeper, WebPort: 5480,
+		Appliance: r.server.Client(), Admin: r.side, Keeper: r.keeper, WebPort: 5480, Recovered: filepath.Join(r.dir, "recovered"),
+		Uptime: func() time.Duration { return time.Duration(r.uptime.Load()) },
 		Interfaces: func() ([]nic.Interface, error) {
 			return []nic.Interface{{Name: "eth0", State: "up", MTU: 1500, MAC: []byte{0x52, 0x54, 0, 1, 2, 3},
 				Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24")}, RX: nic.Counters{Packets: 12, Bytes: 2048}}}, nil
 		},
 		Fingerprint: func() string { return strings.TrimSuffix(strings.Repeat("AB:", 32), ":") },
-		Settings:    filepath.Join(r.dir, "own", "settings.json"),
+		Settings:    filepath.Join(r.dir, "settings.json"),
 		Log:         slog.New(slog.NewTextHandler(r.logs, nil)),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -192,5 +268,12 @@ func (r *rig) run(command string) string {
 	r.t.Helper()
 	r.send(command + "\r")
 	r.expect(regexp.QuoteMeta(command) + "\r\n")
-	return r.expect(`parley> `)
+	var all string
+	for {
+		out := r.expect(`parley> |-- (more|далее) --`)
+		if all += out; strings.HasSuffix(out, "> ") {
+			return all
+		}
+		r.send(" ")
+	}
 }

@@ -44,7 +44,7 @@ func TestPasswd(t *testing.T) {
 	}
 	try("open sesame", "", "", strings.Fields(words.T("passwd.wrong"))[0])
 	try(generated, "correct horse battery", "correct horse batterY", strings.Fields(words.T("passwd.differ"))[0])
-	if _, err := os.Stat(filepath.Join(r.dir, "perm", "admin.json")); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(r.admin.Dir, "admin.json")); !os.IsNotExist(err) {
 		t.Fatalf("a password was set: %v", err)
 	}
 	try(generated, "correct horse battery", "correct horse battery", strings.Fields(words.T("passwd.done"))[0])
@@ -88,7 +88,7 @@ func TestPasswdReadOnly(t *testing.T) {
 		t.Errorf("asked for a password: %q", out)
 	}
 	r.server.Change(func(s *control.Status) { s.Perm.State = control.PermReadWrite })
-	if err := os.Remove(filepath.Join(r.dir, "perm")); err != nil {
+	if err := os.RemoveAll(r.admin.Dir); err != nil {
 		t.Fatal(err)
 	}
 	r.send("passwd\r")

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/lineedit"
 	"github.com/parley-meet/parley/services/internal/look"
 )
@@ -40,6 +40,10 @@ type session struct {
 	broken  error // why in was closed
 	pending []byte
 	news    <-chan struct{}
+
+	who    admin.Actor // who has logged in
+	stamp  string      // of his account, at the login; "" is not compared
+	column bool        // the cursor is behind dots of progress
 
 	shown     string // the banner on the screen
 	candidate string // a banner seen once, to be shown when it lasts
@@ -73,9 +77,11 @@ func (s *session) run(ctx context.Context) error {
 		if err := s.login(ctx); err != nil {
 			return err
 		}
-		s.log.Info("administrator logged in")
+		s.log.Info("administrator logged in", "account", s.who.Name)
 		err := s.shell(ctx)
-		s.log.Info("administrator logged out", "reason", reason(err))
+		s.log.Info("administrator logged out", "account", s.who.Name, "reason", reason(err))
+		s.note(ctx, s.who, "logout", reason(err), nil)
+		s.who, s.stamp = admin.Actor{}, ""
 		if err != nil && !errors.Is(err, errIdle) && !errors.Is(err, errEnd) {
 			return err
 		}
@@ -131,13 +137,14 @@ func (s *session) say(key string, args ...any) {
 	}
 }
 
+// size is what the terminal says of itself, or 80 columns and 24 lines.
 func (s *session) size() (columns, lines int) {
 	columns, lines = s.dev.Size()
-	if columns < 20 {
-		columns = 80
+	if columns < 20 || lines < 10 {
+		columns, lines = s.ed.Size()
 	}
-	if lines < 10 {
-		lines = 24
+	if columns < 20 || lines < 10 {
+		columns, lines = 80, 24
 	}
 	return columns, lines
 }
@@ -202,8 +209,16 @@ func soft(err error) bool {
 	return errors.Is(err, errInterrupt) || errors.Is(err, errEnd) || errors.Is(err, errIdle) || errors.Is(err, errLong)
 }
 
-// wait runs f and prints what it emits. Ctrl-C cancels f's context; so does q
-// with quit set. Other input is kept for the next prompt, with quit dropped.
+// progressEvery is how often a dot shows that something is still being done.
+const progressEvery = 3 * time.Second
+
+// graceTime is how long wait waits for f after its context has ended. Then it is
+// left to itself: a session must not hang because something else does.
+const graceTime = 3 * time.Second
+
+// wait runs f and prints what it emits, and dots while that is nothing. Ctrl-C
+// cancels f's context; so does q with quit set. Other input is kept for the next
+// prompt, with quit dropped.
 func (s *session) wait(ctx context.Context, quit bool, f func(ctx context.Context, emit func(string)) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -219,9 +234,12 @@ func (s *session) wait(ctx context.Context, quit bool, f func(ctx context.Contex
 	}()
 	heart := time.NewTicker(5 * time.Second)
 	defer heart.Stop()
+	dots := time.NewTicker(progressEvery)
+	defer dots.Stop()
+	var late <-chan time.Time
+	ended := ctx.Done()
+	defer s.endDots()
 	if err := s.flush(); err != nil {
-		cancel()
-		<-result
 		return err
 	}
 	stop := func(chunk []byte) bool {
@@ -245,12 +263,12 @@ func (s *session) wait(ctx context.Context, quit bool, f func(ctx context.Contex
 	for {
 		select {
 		case line := <-lines:
+			s.endDots()
 			s.printf("%s\n", line)
 			if err := s.flush(); err != nil {
-				cancel()
-				<-result
 				return err
 			}
+			dots.Reset(progressEvery)
 		case chunk, ok := <-in:
 			if !ok {
 				cancel()
@@ -262,10 +280,55 @@ func (s *session) wait(ctx context.Context, quit bool, f func(ctx context.Contex
 			}
 		case <-heart.C:
 			s.c.beat(s.name)
+		case <-dots.C:
+			if quit {
+				continue // nothing may come for long, and that is in order
+			}
+			s.printf(".")
+			s.column = true
+			if err := s.flush(); err != nil {
+				return err
+			}
 		case err := <-result:
 			return err
+		case <-ended:
+			ended, late = nil, time.After(graceTime)
+		case <-late:
+			s.log.Warn("what was asked for does not end")
+			return ctx.Err()
 		}
 	}
+}
+
+// endDots ends the line of dots.
+func (s *session) endDots() {
+	if s.column {
+		s.printf("\n")
+		s.column = false
+	}
+}
+
+// within runs f, which asks somebody else for something, for at most so long.
+func (s *session) within(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return s.wait(ctx, false, func(ctx context.Context, _ func(string)) error { return f(ctx) })
+}
+
+// get is within for what has an answer.
+func get[T any](s *session, ctx context.Context, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
+	answer := make(chan T, 1) // f may go on after its end, so it sets no variable of ours
+	err := s.within(ctx, limit, func(ctx context.Context) error {
+		v, err := f(ctx)
+		answer <- v
+		return err
+	})
+	var v T
+	select {
+	case v = <-answer:
+	default:
+	}
+	return v, err
 }
 
 func (s *session) take() []byte {
@@ -296,127 +359,6 @@ func (s *session) pause(ctx context.Context, d time.Duration) error {
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
-		}
-	}
-}
-
-// login returns when the administrator has logged in.
-func (s *session) login(ctx context.Context) error {
-	s.ed.Reset()
-	s.ed.Complete = nil
-	select {
-	case <-s.c.polled:
-	case <-time.After(500 * time.Millisecond):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	s.showBanner()
-	for {
-		name, err := s.readLine(ctx, s.host()+" login: ", false, idleLogin, s.bannerNews)
-		s.ed.Reset() // names are not remembered: somebody may have typed a password
-		if soft(err) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		name = strings.TrimSpace(name)
-		if name == "" {
-			// Whoever comes to a quiet line presses Enter; noise does so often.
-			if time.Since(s.shownAt) > 2*time.Second {
-				s.showBanner()
-			}
-			continue
-		}
-		password, err := s.readLine(ctx, s.words().T("password"), true, idleLogin, nil)
-		if soft(err) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		ok, err := s.check(ctx, name, password)
-		if err != nil {
-			return err
-		}
-		if ok {
-			return nil
-		}
-	}
-}
-
-// check judges a login. A wrong password makes the next attempt on this
-// terminal wait longer; a wrong name does not, because noise on the line must
-// not keep the administrator out.
-func (s *session) check(ctx context.Context, name, password string) (bool, error) {
-	if name != credential.User {
-		s.log.Info("login refused", "reason", "unknown name")
-		if err := s.pause(ctx, 2*time.Second); err != nil {
-			return false, err
-		}
-		s.say("login.incorrect")
-		return false, nil
-	}
-	for { // a session that broke off may have left a wait
-		d := s.c.failures.Wait(s.name, time.Now())
-		if d == 0 {
-			break
-		}
-		s.say("login.wait", s.words().Duration(d+time.Second))
-		if err := s.pause(ctx, d); err != nil {
-			return false, err
-		}
-	}
-	var good bool
-	var refused error
-	err := s.wait(ctx, false, func(ctx context.Context, _ func(string)) error {
-		good, refused = s.c.verify(ctx, password)
-		return nil
-	})
-	if err != nil {
-		return false, err
-	}
-	if refused != nil {
-		s.log.Warn("login refused", "reason", refused)
-		s.say("login.impossible", clean(refused.Error(), 200))
-		return false, s.pause(ctx, time.Second)
-	}
-	if good {
-		s.c.failures.Succeed(s.name)
-		return true, nil
-	}
-	now := time.Now()
-	s.c.failures.Fail(s.name, now)
-	d := max(time.Second, s.c.failures.Wait(s.name, now))
-	s.log.Warn("login refused", "reason", "wrong password", "wait", d)
-	s.say("login.incorrect")
-	if d > 2*time.Second {
-		s.say("login.wait", s.words().Duration(d))
-	}
-	return false, s.pause(ctx, d)
-}
-
-// verify compares a password with the credential in force, which it waits for
-// while the appliance is starting.
-func (c *Console) verify(ctx context.Context, password string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, opLimit)
-	defer cancel()
-	for {
-		cred, err := c.cfg.Keeper.Login()
-		if err == nil {
-			return c.cfg.Keeper.Hasher.Verify(ctx, cred, password)
-		}
-		if !errors.Is(err, credential.ErrNone) {
-			return false, err
-		}
-		select {
-		case c.hash <- struct{}{}:
-		default:
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return false, err
 		}
 	}
 }

@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"context"
+	rand2 "crypto/rand"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -15,7 +16,10 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/admintest"
 	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/nic"
 )
 
@@ -77,7 +81,15 @@ func (a *appliance) Logs(ctx context.Context, _ control.Request, _ func(control.
 	return ctx.Err()
 }
 
-const password = "correct horse battery"
+// away is a network service that never answers.
+type away struct{}
+
+func (away) Do(ctx context.Context, _ netclient.Request) (*netclient.Status, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+const password = admintest.Password
 
 // desk is a console in a bubble, with one terminal.
 type desk struct {
@@ -91,17 +103,28 @@ type desk struct {
 
 func newDesk(t *testing.T) *desk {
 	dir := t.TempDir()
-	d := &desk{t: t, keeper: newKeeper(t, dir), dev: newMemory(), logs: &syncBuffer{},
-		appliance: &appliance{status: control.Status{Version: "1.2.3", Hostname: "parley", BootTime: time.Second, Booted: time.Now()}}}
+	d := &desk{t: t, dev: newMemory(), logs: &syncBuffer{}, appliance: &appliance{status: control.Status{Version: "1.2.3", Hostname: "parley", BootTime: time.Second, Booted: time.Now()}}}
+	// Not admintest's: a socket in a bubble keeps its time from going on.
+	store := &credential.Store{Dir: filepath.Join(dir, "perm"), RunDir: filepath.Join(dir, "run")}
+	for _, name := range []string{store.Dir, store.RunDir} {
+		if err := os.Mkdir(name, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.keeper = &credential.Keeper{Store: store, Dir: dir, Hasher: credential.NewHasher(4), Random: rand2.Reader}
+	a := admin.New(admin.Config{Appliance: d.appliance, Network: away{}, Store: store, Hasher: d.keeper.Hasher, Dir: store.Dir,
+		Interfaces: func() ([]nic.Interface, error) { return nil, nil }, Log: slog.New(slog.NewTextHandler(d.logs, nil))})
+	t.Cleanup(a.Close)
 	h, err := d.keeper.Hasher.Hash(t.Context(), password)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.keeper.Store.Set(h, time.Now()); err != nil {
+	if err := store.Set(h, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	d.c = New(Config{Appliance: d.appliance, Keeper: d.keeper, WebPort: 5480, Interfaces: func() ([]nic.Interface, error) { return nil, nil },
-		Fingerprint: func() string { return "" }, Settings: filepath.Join(dir, "own", "settings.json"), Log: slog.New(slog.NewTextHandler(d.logs, nil))})
+	d.c = New(Config{Appliance: d.appliance, Admin: newSide(a), Keeper: d.keeper, WebPort: 5480, Interfaces: func() ([]nic.Interface, error) { return nil, nil },
+		Fingerprint: func() string { return "" }, Settings: filepath.Join(dir, "settings.json"), Recovered: filepath.Join(dir, "recovered"),
+		Log: slog.New(slog.NewTextHandler(d.logs, nil))})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { d.c.Poll(ctx) })
@@ -214,7 +237,7 @@ func TestGuessesAreNotQueued(t *testing.T) {
 func TestUnknownNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t)
-		for _, name := range []string{"root", "Admin", "admin2", "пароль", password} {
+		for _, name := range []string{"root", "admins", "admin2", "пароль", password} {
 			d.send(name + "\r")
 			if out := d.shows("Password: "); strings.Contains(strings.ReplaceAll(out, name, ""), "unknown") {
 				t.Errorf("the terminal tells that there is no %s: %q", name, out)
@@ -355,7 +378,7 @@ func TestNoise(t *testing.T) {
 }
 
 // ours are the controls that the console itself sends.
-var ours = regexp.MustCompile("\x1b\\[(K|m|1m|1;31m|[0-9]{1,4}D)|[\r\n\a]")
+var ours = regexp.MustCompile("\x1b\\[(K|m|1m|1;31m|[0-9]{1,4}D)|\x1b7\x1b\\[999;999H\x1b\\[6n\x1b8|[\r\n\a]")
 
 // harmless holds that nothing but these is in what was printed.
 func harmless(t *testing.T, out string) {

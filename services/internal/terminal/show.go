@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/netconfig"
 	"github.com/parley-meet/parley/services/internal/nic"
 )
 
@@ -17,18 +18,15 @@ func (s *session) cmdStatus(ctx context.Context, _ []string) error {
 	now.status, now.password = st, ""
 	width, _ := s.size()
 	s.printf("%s", banner(w, now, s.host(), s.c.cfg.WebPort, width-1))
-	row := func(key, value string) {
-		s.printf("%s%s\n", pad(w.T(key), labelWidth), hang(value, width-1, labelWidth))
-	}
-	row("status.role", roles(w, st))
-	row("status.up", w.Duration(time.Since(st.Booted)))
+	s.row("status.role", roles(w, st))
+	s.row("status.up", w.Duration(time.Since(st.Booted)))
 	perm := clean(w.Or("perm.", string(st.Perm.State)), 60)
 	if st.Perm.Size > 0 {
 		perm += ", " + w.T("status.free", w.Bytes(st.Perm.Free), w.Bytes(st.Perm.Size))
 	}
-	row("status.perm", perm)
-	row("status.watchdog", clean(st.Watchdog, 60))
-	row("status.time", time.Now().UTC().Format("2006-01-02 15:04:05 UTC"))
+	s.row("status.perm", perm)
+	s.row("status.watchdog", clean(st.Watchdog, 60))
+	s.row("status.time", time.Now().UTC().Format("2006-01-02 15:04:05 UTC"))
 	return nil
 }
 
@@ -90,11 +88,19 @@ func (s *session) cmdIfconfig(_ context.Context, args []string) error {
 			mac = ", " + i.MAC.String()
 		}
 		s.printf("%s %s, mtu %d%s\n", pad(clean(i.Name, 15)+":", 8), clean(w.Or("link.", i.State), 40), i.MTU, mac)
+		n := s.c.snapshot().network
 		for _, p := range i.Addresses {
-			s.printf("%9s%s\n", "", p)
+			mark := ""
+			if n != nil && n.Config.Slave == p {
+				mark = " " + w.T("ifconfig.slave")
+			}
+			s.printf("%9s%s%s\n", "", p, mark)
 		}
 		if len(i.Addresses) == 0 {
 			s.printf("%9s%s\n", "", w.T("banner.no-address"))
+		}
+		if n != nil && n.State.Interface == i.Name {
+			s.showInForce(n.State)
 		}
 		for _, d := range []struct {
 			key string
@@ -110,4 +116,17 @@ func (s *session) cmdIfconfig(_ context.Context, args []string) error {
 		s.say("ifconfig.empty")
 	}
 	return nil
+}
+
+// showInForce prints what ifconfig tells beside the addresses.
+func (s *session) showInForce(st netconfig.State) {
+	w := s.words()
+	width, _ := s.size()
+	if st.Gateway.IsValid() {
+		s.printf("%9s%s\n", "", w.T("ifconfig.gateway", st.Gateway))
+	}
+	s.printf("%9s%s\n", "", hang(w.T("ifconfig.mode", clean(w.Or("mode.", st.Mode), 40), orNone(w, list(st.DNS))), width-10, 9))
+	if st.Problem != "" { // somebody else has the address
+		s.printf("%9s%s\n", "", hang("! "+clean(w.Or("detail.", st.Problem), 300), width-10, 11))
+	}
 }

@@ -1,0 +1,141 @@
+package terminal
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/parley-meet/parley/image/layout"
+	"github.com/parley-meet/parley/internal/durable"
+	"github.com/parley-meet/parley/services/internal/credential"
+)
+
+// Recovery: whoever can restart the machine and sits at its console may set a
+// new password for the administrator. Both are needed, and both show: the
+// machine was down, the audit log has it, and the next login on the web tells.
+//
+//	boot ──3 minutes──▶ closed
+//	  └──── used ─────────▲
+//
+// A dialogue that was begun in time may be ended later; a minute without a key
+// ends it.
+const (
+	recoverName   = "recover"
+	recoverWindow = 3 * time.Minute
+)
+
+// RecoveredPath is Config.Recovered of the appliance.
+var RecoveredPath = filepath.Join(layout.RunDir, "console-serial", "recovered")
+
+// uptime is how long the machine runs; setting its clock does not change that.
+func uptime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return recoverWindow // closed
+	}
+	return time.Duration(t.Nano())
+}
+
+// recoveryOpen reports whether it is early enough and nobody has used it.
+func (c *Console) recoveryOpen() bool {
+	if c.cfg.Uptime() >= recoverWindow {
+		return false
+	}
+	_, err := os.Lstat(c.cfg.Recovered)
+	return errors.Is(err, os.ErrNotExist)
+}
+
+// recoverable reports whether the name that is typed stands for recovery.
+func (c *Console) recoverable() bool {
+	st := c.snapshot().status
+	return st != nil && st.Recovery && c.recoveryOpen()
+}
+
+// recover asks for a new password of the administrator and sets it.
+func (s *session) recover(ctx context.Context) error {
+	who := s.actor(recoverName)
+	s.log.Warn("recovery of the administrator's password begun")
+	s.say("recover.what")
+	typed, err := s.readLine(ctx, s.words().T("recover.confirm"), false, idleLogin, nil)
+	s.ed.Reset()
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(typed) != "RESET" {
+		s.say("cancelled")
+		return nil
+	}
+	s.say("passwd.rule", credential.MinLength)
+	next, err := s.newPassword(ctx, "", idleLogin)
+	if err != nil || next == "" {
+		return err
+	}
+	// One of two terminals may have been quicker.
+	if !s.c.recoverable() && s.c.cfg.Uptime() < recoverWindow {
+		s.say("recover.used")
+		return nil
+	}
+	// First of all it is used up: it must not be left open when something fails
+	// half way. The machine can be restarted.
+	if err := durable.WriteFile(s.c.cfg.Recovered, []byte("used\n"), 0o600); err != nil {
+		s.log.Error("recovery", "error", err)
+		s.say("error", clean(err.Error(), 200))
+		return nil
+	}
+	err = s.within(ctx, opLimit, func(ctx context.Context) error { return s.c.cfg.Admin.RecoverPassword(ctx, who, next) })
+	s.log.Warn("recovery of the administrator's password", "error", err)
+	if err != nil {
+		return s.report(ctx, err)
+	}
+	s.reloadPassword()
+	s.c.failures.Succeed(s.name)
+	s.say("recover.done")
+	return nil
+}
+
+// newPassword asks twice for a new password and returns it, or "" when it was
+// refused and that was told. current is the one in force, where it is known.
+func (s *session) newPassword(ctx context.Context, current string, idle time.Duration) (string, error) {
+	w := s.words()
+	next, err := s.readLine(ctx, w.T("passwd.new"), true, idle, nil)
+	if err != nil {
+		return "", err
+	}
+	var refusal credential.Refusal
+	if errors.As(s.refuse(current, next), &refusal) {
+		s.say("passwd.refused", w.T("password."+string(refusal)))
+		return "", nil
+	}
+	again, err := s.readLine(ctx, w.T("passwd.again"), true, idle, nil)
+	if err != nil {
+		return "", err
+	}
+	if again != next {
+		s.say("passwd.differ")
+		return "", nil
+	}
+	return next, nil
+}
+
+func (s *session) refuse(current, next string) error {
+	if next == current {
+		return credential.ErrUnchanged
+	}
+	if s.c.cfg.Keeper.IsGenerated(next) {
+		return credential.ErrShown
+	}
+	return credential.Judge(next)
+}
+
+// reloadPassword has what was shown of a generated password vanish.
+func (s *session) reloadPassword() {
+	if err := s.c.cfg.Keeper.Load(); err != nil {
+		s.log.Error("generated password", "error", err)
+	}
+	s.c.passwordChanged()
+}
