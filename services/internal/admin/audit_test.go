@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/look"
@@ -175,17 +177,20 @@ func TestAuditBroken(t *testing.T) {
 
 const childEnv = "PARLEY_TEST_NOTES"
 
-// The other console is another process: both write lines and accounts at once,
-// and nothing is lost.
+// The two consoles are processes, and where the test may choose users of their
+// own in a group that they share: both write lines and accounts at once, and
+// nothing is lost.
 func TestTwoProcesses(t *testing.T) {
 	const each = 25
-	write := func(a *Admin, prefix string) {
+	if job := os.Getenv(childEnv); job != "" {
+		name, dir, _ := strings.Cut(job, ":")
+		a, _ := noted(t, dir)
 		for i := range each {
 			who := anna
-			who.Name = prefix
+			who.Name = name
 			a.Note(who, "reboot", fmt.Sprint(i), nil)
 			_, err := a.accounts.Change(t.Context(), account.NewBook(), func(b *account.Book) error {
-				b.Accounts = append(b.Accounts, account.Record{Name: fmt.Sprint(prefix, i), Authority: account.View,
+				b.Accounts = append(b.Accounts, account.Record{Name: fmt.Sprint(name, i), Authority: account.View,
 					Hash: "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$MDEyMzQ1Njc4OWFiY2RlZg"})
 				return nil
 			})
@@ -193,24 +198,39 @@ func TestTwoProcesses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-	}
-	if dir := os.Getenv(childEnv); dir != "" {
-		a, _ := noted(t, dir)
-		write(a, "child")
 		return
 	}
-	a, _ := noted(t, t.TempDir())
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTwoProcesses$")
-	cmd.Env = append(os.Environ(), childEnv+"="+a.folder.Dir)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
+	dir, err := os.MkdirTemp("", "parley-console-")
+	if err != nil {
 		t.Fatal(err)
 	}
-	write(a, "parent")
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("%v\n%s", err, &out)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	root := os.Geteuid() == 0
+	if root { // as PID 1 makes the folder
+		if err := errors.Join(os.Chown(dir, 0, layout.ConsoleGroup), os.Chmod(dir, 0o770|fs.ModeSetgid)); err != nil {
+			t.Fatal(err)
+		}
 	}
+	var outs [2]strings.Builder
+	var cmds [2]*exec.Cmd
+	for i, name := range []string{"web", "serial"} {
+		c := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestTwoProcesses$")
+		c.Env = []string{childEnv + "=" + name + ":" + dir, "TMPDIR=" + os.TempDir()}
+		c.Dir, c.Stdout, c.Stderr = "/", &outs[i], &outs[i]
+		if root {
+			c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(64001 + i), Gid: uint32(64001 + i), Groups: []uint32{layout.ConsoleGroup}}}
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		cmds[i] = c
+	}
+	for i, c := range cmds {
+		if err := c.Wait(); err != nil {
+			t.Fatalf("%v\n%s", err, &outs[i])
+		}
+	}
+	a, _ := noted(t, dir)
 	if n := len(audit(t, a, 0)); n != 2*each {
 		t.Errorf("%d lines, want %d", n, 2*each)
 	}
