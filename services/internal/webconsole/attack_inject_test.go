@@ -1,7 +1,9 @@
 package webconsole
 
 import (
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -22,6 +24,7 @@ var hostile = []string{
 // gets its sample, with every other field empty.
 var valid = map[string]string{
 	"setNetwork":         `{"hostname":"box","eth0":{"mode":"static","address":"10.0.0.5/24","netmask":"","gateway":"10.0.0.1","mtu":"1500"},"ipv6":{"mode":"static","address":"2001:db8::5/64","gateway":"2001:db8::1"},"slave":"10.0.0.6/24","routes":[{"destination":"10.9.0.0/16","gateway":"10.0.0.2"}],"dns":{"servers":["10.0.0.3"],"search":["example.org"]},"ntp":{"servers":["ntp.example.org"],"off":false},"proxy":{"host":"proxy.example.org","port":"3128","user":"u","password":"p","except":["example.org"]},"firewall":{"allow":{"console":["10.0.0.0/8"]}}}`,
+	"changeNetwork":      `{"hostname":"box","eth0":{"mode":"static","address":"10.0.0.5/24","netmask":"","gateway":"10.0.0.1","mtu":"1500"},"ipv6":{"mode":"static","address":"2001:db8::5/64","gateway":"2001:db8::1"},"slave":"10.0.0.6/24","routes":[{"destination":"10.9.0.0/16","gateway":"10.0.0.2"}],"dns":{"servers":["10.0.0.3"],"search":["example.org"]},"ntp":{"servers":["ntp.example.org"],"off":false},"proxy":{"host":"proxy.example.org","port":"3128","user":"u","password":"p","except":["example.org"]},"firewall":{"allow":{"console":["10.0.0.0/8"]}}}`,
 	"setConnector":       `{"token":"","zoneController":"10.0.0.5","router":"10.0.0.5","otherZoneController":"10.0.0.9","publicName":"meet.example.org","external":[{"local":"10.0.0.5","external":"192.0.2.1"}]}`,
 	"addAccount":         `{"name":"olga","authority":"operate","password":"a good long password"}`,
 	"addToken":           `{"title":"monitoring","authority":"view","days":"30"}`,
@@ -46,6 +49,9 @@ func TestAttackInjection(t *testing.T) {
 				if v, ok := valid[e.ID]; ok {
 					body = []byte(v)
 				}
+				if e.ID == "installCertificate" {
+					body = r.pair(t)
+				}
 				r.injectFields(t, admin, e, body)
 			}
 			r.injectPath(t, admin, e)
@@ -58,6 +64,27 @@ func TestAttackInjection(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pair is a certificate and its key as the API takes them.
+func (r *rig) pair(t *testing.T) []byte {
+	t.Helper()
+	c, err := r.certs.Certificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(Pair{
+		Chain: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})),
+		Key:   string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
 }
 
 func hostileIn(text string) bool {

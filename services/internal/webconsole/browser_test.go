@@ -58,7 +58,7 @@ func newTab(t *testing.T, language string) *tab {
 		chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.Flag("accept-lang", language),
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, opts...)
 	t.Cleanup(cancel)

@@ -71,16 +71,6 @@ func TestTLS(t *testing.T) {
 		}
 		c.Close()
 	}
-	c, err := net.Dial("tcp", r.addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	b, _ := io.ReadAll(io.LimitReader(c, 1000))
-	if !strings.Contains(string(b), "400") || !strings.Contains(string(b), "HTTPS") {
-		t.Errorf("plain HTTP is answered with %q", b)
-	}
 }
 
 func TestLongHeader(t *testing.T) {

@@ -15,6 +15,3 @@ type WithoutCertificates struct{ *admin.Admin }
 var errWithout = errors.Join(admin.ErrAway, errors.New("not available"))
 
 func (WithoutCertificates) Bundle(context.Context, admin.Actor, io.Writer) error { return errWithout }
-func (WithoutCertificates) Diagnose(context.Context, admin.Actor, admin.DiagnoseInput, func(string) error) error {
-	return errWithout
-}
