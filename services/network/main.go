@@ -83,7 +83,7 @@ func run(ctx context.Context, cfg ethernet.Config, init *control.Client) error {
 	cfg.Started = func(string) error { return line.Ready(service.Detail()) }
 	cfg.OnState = func(s netconfig.State) {
 		clock.SetDHCP(s.NTP)
-		if len(s.Addresses) > 0 {
+		if len(s.Addresses)+len(s.IPv6) > 0 {
 			clock.Nudge()
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/controltest"
+	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/labtest"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/netconfig"
@@ -135,8 +136,7 @@ func TestWrongAddress(t *testing.T) {
 	l.address("192.0.2.50/24")
 	for _, hold := range []bool{true, false} {
 		_, err := l.try(netclient.Request{Op: netclient.OpSet, Config: static("192.0.2.60/24"), Hold: hold, By: "anna"})
-		var refused *netclient.Error
-		if !errors.As(err, &refused) || refused.Code != netclient.CodeFailed || !strings.Contains(refused.Message, "192.0.2.60") {
+		if f := fault.Of(err); !f.Has("eth0.address") || f[0].Args[0] != "192.0.2.60" || f[0].Args[1] != "02:00:00:00:00:02" {
 			t.Errorf("hold %v: %v", hold, err)
 		}
 		l.address("192.0.2.50/24")

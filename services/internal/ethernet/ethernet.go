@@ -26,7 +26,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -352,15 +351,10 @@ func (d *Daemon) hostname(c netconfig.Config) string {
 	return d.cfg.Hostname
 }
 
-// duplicateError puts duplicates into words; nil is none.
+// duplicateError is nil when there are none.
 func duplicateError(list []netconfig.Duplicate) error {
-	var errs []error
-	for _, u := range list {
-		if hw, err := net.ParseMAC(u.HardwareAddress); err == nil {
-			errs = append(errs, fmt.Errorf("%v is in use by another machine, %v", u.Address, hw))
-		} else {
-			errs = append(errs, fmt.Errorf("%v is in use by another machine", u.Address))
-		}
+	if len(list) == 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	return netconfig.DuplicateError(list)
 }

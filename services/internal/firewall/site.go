@@ -98,6 +98,9 @@ func (s site) end(p Party, f flow) End {
 		if f.purpose == "dhcp" && s.st.Lease != nil && s.st.Lease.Server.IsValid() {
 			e.Addresses = texts([]netip.Addr{s.st.Lease.Server})
 		}
+		if f.purpose == "dhcpv6" && s.st.Lease6 != nil && s.st.Lease6.Server.IsValid() {
+			e.Addresses = texts([]netip.Addr{s.st.Lease6.Server})
+		}
 	case Proxy:
 		e.Addresses = []string{s.cfg.Proxy.Host}
 	case Administrators, Clients, Routers, Anyone:
@@ -110,10 +113,8 @@ func (s site) end(p Party, f flow) End {
 
 // first is the zone controller's IPv4 address, eth0's own.
 func (s site) first() netip.Addr {
-	for _, a := range s.st.Addresses {
-		if a.Addr().Is4() && a.Addr() != s.cfg.Slave.Addr() {
-			return a.Addr()
-		}
+	if len(s.st.Addresses) > 0 {
+		return s.st.Addresses[0].Addr()
 	}
 	return s.cfg.Eth0.Address.Addr()
 }
@@ -126,8 +127,8 @@ func (s site) last() netip.Addr {
 	return s.first()
 }
 
-// own are the appliance's addresses: of IPv4 those given or all, of IPv6 all but
-// link-local ones, which no firewall sees.
+// own are the appliance's addresses: of IPv4 those given or all, and those of
+// IPv6 that others reach it by.
 func (s site) own(v4 ...netip.Addr) (out []string) {
 	if len(v4) == 0 {
 		if v4 = []netip.Addr{s.first()}; s.last() != s.first() {
@@ -139,10 +140,8 @@ func (s site) own(v4 ...netip.Addr) (out []string) {
 			out = append(out, a.String())
 		}
 	}
-	for _, a := range s.st.Addresses {
-		if a.Addr().Is6() && !a.Addr().IsLinkLocalUnicast() {
-			out = append(out, a.Addr().String())
-		}
+	for _, a := range s.st.IPv6 {
+		out = append(out, a.Addr().String())
 	}
 	return out
 }

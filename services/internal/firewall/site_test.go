@@ -27,8 +27,8 @@ func full() (netconfig.Config, netconfig.State) {
 	cfg.Proxy.Host, cfg.Proxy.Port = "proxy.example.org", 3128
 	cfg.Firewall.Allow = map[string][]netip.Prefix{Console: {p("10.0.0.0/8"), p("2001:db8:1::/48")}, Media: {p("203.0.113.0/24")}}
 	return cfg, netconfig.State{
-		Addresses: []netip.Prefix{p("192.0.2.7/24"), p("192.0.2.8/24"), p("2001:db8::7/64"), p("fe80::7/64")},
-		DNS:       []netip.Addr{a("192.0.2.99")}, NTP: []netip.Addr{a("192.0.2.98")},
+		Addresses: []netip.Prefix{p("192.0.2.7/24")}, Slave: p("192.0.2.8/24"), IPv6: []netip.Prefix{p("2001:db8::7/64")},
+		DNS: []netip.Addr{a("192.0.2.99")}, NTP: []netip.Addr{a("192.0.2.98")},
 		Lease: &netconfig.Lease{Server: a("192.0.2.1")},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -68,6 +69,21 @@ type State struct {
 type Duplicate struct {
 	Address         netip.Addr `json:"address"`
 	HardwareAddress string     `json:"hardwareAddress,omitempty"` // of the other; IPv6 does not tell
+}
+
+// DuplicateError is that other machines have own addresses.
+type DuplicateError []Duplicate
+
+func (e DuplicateError) Error() string {
+	var texts []string
+	for _, d := range e {
+		text := d.Address.String() + " is in use by another machine"
+		if d.HardwareAddress != "" {
+			text += ", " + d.HardwareAddress
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, "; ")
 }
 
 // Lease is the times of a DHCP lease, all UTC; zero times are never.

@@ -2,7 +2,6 @@ package netserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -48,7 +47,7 @@ func (s *system) Applied(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if bad {
-		return errors.New("192.0.2.66 is in use by another machine")
+		return netconfig.DuplicateError{{Address: s.bad.Addr(), HardwareAddress: "02:00:00:00:00:66"}}
 	}
 	return nil
 }

@@ -22,10 +22,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/netconfig"
 )
@@ -262,7 +264,7 @@ func (s *Service) set(ctx context.Context, req netclient.Request) error {
 		if pending {
 			return s.undo(ctx, netclient.RevertedOperator)
 		}
-		return s.applied(s.apply(ctx, cfg))
+		return applied(s.apply(ctx, cfg), cfg)
 	}
 	id := s.cfg.ID()
 	if err := s.store.writeNote(note{ID: id, By: req.By, Config: cfg}); err != nil {
@@ -283,7 +285,7 @@ func (s *Service) set(ctx context.Context, req netclient.Request) error {
 	}
 	if err != nil {
 		s.undo(ctx, netclient.RevertedFailed)
-		return s.applied(err)
+		return applied(err, cfg)
 	}
 	if req.Hold {
 		s.mu.Lock()
@@ -295,9 +297,27 @@ func (s *Service) set(ctx context.Context, req netclient.Request) error {
 	return s.keep(ctx, true)
 }
 
-func (s *Service) applied(err error) error {
+// applied tells the caller why cfg is not in force: beside the field where that
+// is known.
+func applied(err error, cfg netconfig.Config) error {
 	if err == nil {
 		return nil
+	}
+	var taken netconfig.DuplicateError
+	var faults fault.List
+	if errors.As(err, &taken) {
+		for _, d := range taken {
+			for field, a := range map[string]netip.Addr{"eth0.address": cfg.Eth0.Address.Addr(), "slave": cfg.Slave.Addr(), "ipv6.address": cfg.IPv6.Address.Addr()} {
+				switch {
+				case a != d.Address:
+				case d.HardwareAddress == "":
+					faults.Add(field, "address-taken", a.String())
+				default:
+					faults.Add(field, "address-taken-by", a.String(), d.HardwareAddress)
+				}
+			}
+		}
+		err = errors.Join(err, faults.Err())
 	}
 	return &refusal{netclient.CodeFailed, fmt.Errorf("it could not be applied, and the saved configuration is back: %w", err)}
 }

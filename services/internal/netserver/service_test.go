@@ -125,7 +125,11 @@ func TestFailed(t *testing.T) {
 		must(t, r.set("192.0.2.6", false))
 		r.sys.bad = netip.MustParsePrefix("192.0.2.66/24")
 		for _, hold := range []bool{true, false} {
-			wantCode(t, r.set("192.0.2.66", hold), netclient.CodeFailed, "in use by another machine")
+			err := r.set("192.0.2.66", hold)
+			wantCode(t, err, netclient.CodeFailed, "in use by another machine, 02:00:00:00:00:66")
+			if !fault.Of(err).Has("eth0.address") {
+				t.Errorf("%v does not name the field", err)
+			}
 			r.check("192.0.2.6", "192.0.2.6", "", netclient.RevertedFailed)
 		}
 		sets := r.sys.sets
