@@ -224,6 +224,38 @@ func TestCarrier(t *testing.T) {
 	})
 }
 
+// A lease that is given back: the message leaves before the address does, and the
+// client wants nothing any more until the carrier comes.
+func TestRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := run(t, newServer(time.Hour), nil, false)
+		w.expect(t, 2*time.Second, acquired, bound)
+		done := make(chan error, 1)
+		go func() { done <- w.client.Release(t.Context()) }()
+		w.expect(t, releaseWait/2, "RELEASE as 192.0.2.10 of 192.0.2.1 to 192.0.2.1", "")
+		w.expect(t, releaseWait, "", "unbind")
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		w.expect(t, 2*time.Hour, "", "")
+		w.client.Carrier(true)
+		w.expect(t, 2*time.Second, acquired, bound)
+		// Without a carrier nobody would hear it.
+		w.client.Carrier(false)
+		w.expect(t, time.Second, "", "")
+		if err := w.client.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		w.expect(t, 0, "", "unbind")
+		w.stop()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := w.client.Release(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Release after the end: %v", err)
+		}
+	})
+}
+
 // A cable pulled in every phase is like one pulled in none.
 func TestCarrierGoneAnywhere(t *testing.T) {
 	for at := range 30 {

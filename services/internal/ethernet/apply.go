@@ -31,9 +31,12 @@ func Apply(k Kernel, want netconfig.Interface) ([]string, error) {
 // advertisements are left alone in ModeAuto, and go in the others.
 func Apply6(k Kernel, want netconfig.Interface6) ([]string, error) {
 	a := applier{Kernel: k}
-	if a.mode6(want.Mode) {
+	switch {
+	case a.mode6(want.Mode):
 		a.addresses6(want)
 		a.routes(wantedRoutes6(want), netip.Addr.Is6)
+	case want.Mode == netconfig.ModeStatic && len(a.errs) == 0:
+		a.errs = append(a.errs, errors.New("this kernel has no IPv6"))
 	}
 	return a.changes, errors.Join(a.errs...)
 }

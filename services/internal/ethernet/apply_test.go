@@ -3,6 +3,7 @@ package ethernet
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -68,6 +69,84 @@ func TestApply(t *testing.T) {
 		if changes, err := Apply(k, test.want); len(changes) != 0 || err != nil || k.did() != "" {
 			t.Errorf("%s: the second time changed %q, %v", test.name, changes, err)
 		}
+	}
+}
+
+// A master that comes after its slave is put before it: connections within the
+// network are made from the first.
+func TestApplyOrder(t *testing.T) {
+	slave := addr("192.0.2.8/24")
+	slave.Label = "eth0:0"
+	k := newKernel()
+	k.sysctl["promote_secondaries"] = "1"
+	for _, want := range []netconfig.Interface{
+		{Addresses: []netconfig.Address{slave}},
+		{Addresses: []netconfig.Address{addr("192.0.2.7/24"), slave}, Static: []netconfig.Route{route("0.0.0.0/0", "192.0.2.1"), route("10.0.0.0/8", "203.0.113.1")}},
+		{Addresses: []netconfig.Address{addr("192.0.2.7/24")}},
+		{Addresses: []netconfig.Address{slave}, Static: []netconfig.Route{route("0.0.0.0/0", "192.0.2.1")}},
+		{Addresses: []netconfig.Address{addr("203.0.113.7/24"), slave}, Static: []netconfig.Route{route("0.0.0.0/0", "192.0.2.1")},
+			Routes: []netconfig.Route{route("0.0.0.0/0", "203.0.113.1"), route("10.0.0.0/8", "203.0.113.1")}},
+	} {
+		if _, err := Apply(k, want); err != nil {
+			t.Fatal(err)
+		}
+		same := slices.EqualFunc(k.addrs, want.Addresses, func(a, b netconfig.Address) bool { return a.Prefix == b.Prefix && a.Label == b.Label })
+		if !same && want.Addresses[0].Masked() == slave.Masked() || len(k.addrs) != len(want.Addresses) {
+			t.Errorf("wanted %v, it has %v", want.Addresses, k.addrs)
+		}
+		if got := k.routes; len(got) != len(wantedRoutes(want)) {
+			t.Errorf("wanted %v, it has %v", wantedRoutes(want), got)
+		}
+		k.did()
+		if changes, err := Apply(k, want); len(changes) != 0 || err != nil || k.did() != "" {
+			t.Errorf("the second time changed %q, %v", changes, err)
+		}
+	}
+	// The configuration's default route, from the slave, won over the server's.
+	for _, r := range k.routes {
+		if static := r.Destination == netconfig.Default; r.Static != static || static != (r.Source == slave.Addr()) {
+			t.Errorf("route %+v", r)
+		}
+	}
+}
+
+// IPv6: what routers gave stays in the automatic mode and goes in the others.
+func TestApply6(t *testing.T) {
+	slaac := Address6{Address: addr("2001:db8::5054/64"), Auto: true}
+	own := Address6{Address: addr("2001:db8::7/64")}
+	for _, test := range []struct {
+		want netconfig.Interface6
+		ops  string
+	}{
+		{netconfig.Interface6{Mode: netconfig.ModeAuto}, "RemoveAddress 2001:db8::7/64; RemoveRoute ::/0 via fe80::1"},
+		{netconfig.Interface6{Mode: netconfig.ModeStatic, Addresses: []netconfig.Address{own.Address}, Routes: []netconfig.Route{route("::/0", "fe80::1")}},
+			"SetAddress 2001:db8::7/64; SetRoute ::/0 via fe80::1"}, // all went with what routers had said
+		{netconfig.Interface6{Mode: netconfig.ModeStatic, Addresses: []netconfig.Address{addr("2001:db8:1::7/64")}, Routes: []netconfig.Route{route("::/0", "2001:db8::1")}},
+			"SetAddress 2001:db8:1::7/64"},
+		{netconfig.Interface6{Mode: netconfig.ModeOff}, ""},
+		{netconfig.Interface6{Mode: netconfig.ModeAuto, Routes: []netconfig.Route{route("2001:db8:9::/48", "2001:db8::1")}},
+			"RemoveAddress 2001:db8::7/64; SetRoute 2001:db8:9::/48 via 2001:db8::1; RemoveRoute ::/0 via fe80::1"},
+	} {
+		k := newKernel()
+		k.addrs6, k.routes = []Address6{slaac, own}, []Route{{Route: route("::/0", "fe80::1"), Static: true}}
+		changes, err := Apply6(k, test.want)
+		if got := k.did(); err != nil || got != test.ops {
+			t.Errorf("%+v: %q, %q, %v\nwant %q", test.want, got, changes, err, test.ops)
+		}
+		if changes, err := Apply6(k, test.want); len(changes) != 0 || err != nil || k.did() != "" {
+			t.Errorf("%+v: the second time changed %q, %v", test.want, changes, err)
+		}
+	}
+	// A kernel without IPv6 is one in which it is off.
+	k := newKernel()
+	k.fail["Sysctl"] = fs.ErrNotExist
+	for _, mode := range []string{netconfig.ModeAuto, netconfig.ModeOff} {
+		if changes, err := Apply6(k, netconfig.Interface6{Mode: mode}); len(changes) != 0 || err != nil {
+			t.Errorf("%s: %q, %v", mode, changes, err)
+		}
+	}
+	if _, err := Apply6(k, netconfig.Interface6{Mode: netconfig.ModeStatic, Addresses: []netconfig.Address{own.Address}}); err == nil {
+		t.Error("an address of IPv6 in a kernel without: no error")
 	}
 }
 

@@ -169,7 +169,9 @@ func (f *force) step() outcome {
 		}
 	}
 	duplicates := d.duplicatesLocked()
-	d.settleLocked(gen, problem)
+	if !(f.pending && now.cfg.IPv6.Mode == netconfig.ModeStatic && now.link.Carrier) { // else the kernel is asking still
+		d.settleLocked(gen, problem)
+	}
 	d.mu.Unlock()
 
 	for _, a := range is.owns() {

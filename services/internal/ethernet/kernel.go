@@ -247,5 +247,10 @@ func (n Linux) Sysctl(family, name string) (string, error) {
 
 // SetSysctl implements Kernel. CAP_NET_ADMIN may.
 func (n Linux) SetSysctl(family, name, value string) error {
-	return os.WriteFile(filepath.Join(sysctls, family, "conf", string(n), name), []byte(value), 0)
+	f, err := os.OpenFile(filepath.Join(sysctls, family, "conf", string(n), name), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/parley-meet/parley/services/internal/dhcp"
 	"github.com/parley-meet/parley/services/internal/labtest"
@@ -114,6 +115,9 @@ func newLab(t *testing.T) *lab {
 	server, b := box(t)
 	server.Assign("br0", netip.MustParsePrefix("2001:db8:1::1/64"))
 	l := &lab{t: t, server: server, box: b, dir: t.TempDir(), log: &output{}}
+	if err := errors.Join(os.Chown(l.dir, 101, 101), os.Chmod(filepath.Dir(l.dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the daemon's log:\n%s", l.log)
@@ -125,7 +129,9 @@ func newLab(t *testing.T) *lab {
 // spawn starts a process on a host; it ends with the test.
 func (l *lab) spawn(h *labtest.Host, cmd *exec.Cmd) {
 	l.t.Helper()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	}
 	h.Must(cmd.Start)
 	l.t.Cleanup(func() {
 		if cmd.ProcessState == nil {
@@ -135,19 +141,36 @@ func (l *lab) spawn(h *labtest.Host, cmd *exec.Cmd) {
 	})
 }
 
+// asService is the user and the privileges that the network service has on the
+// appliance.
+func asService() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Pdeathsig:   syscall.SIGKILL,
+		Credential:  &syscall.Credential{Uid: 101, Gid: 101},
+		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_NET_BIND_SERVICE},
+	}
+}
+
 // start starts the daemon with a configuration, and returns what Applied says.
 func (l *lab) start(c netconfig.Config) string {
 	l.t.Helper()
-	exe, err := os.Executable()
+	path, err := os.Executable()
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	exe, err := os.Open(path) // which the service's user cannot
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer exe.Close()
 	ours, theirs, err1 := os.Pipe()
 	stdin, in, err2 := os.Pipe()
 	if err := errors.Join(err1, err2); err != nil {
 		l.t.Fatal(err)
 	}
-	l.cmd = exec.Command(exe)
+	l.cmd = exec.Command("/proc/self/fd/3")
+	l.cmd.ExtraFiles = []*os.File{exe}
+	l.cmd.SysProcAttr = asService()
 	l.cmd.Env = append(os.Environ(), asDaemon+"="+l.dir)
 	l.cmd.Stdin, l.cmd.Stdout, l.cmd.Stderr = stdin, theirs, l.log
 	l.spawn(l.box, l.cmd)
@@ -490,7 +513,9 @@ func TestLabIPv6(t *testing.T) {
 	l.same(c, fixed)
 
 	c.IPv6.Address = netip.MustParsePrefix("2001:db8:1::99/64")
-	l.set(c) // the kernel asks later
+	if got := l.set(c); !strings.Contains(got, "2001:db8:1::99 is in use by another machine") {
+		t.Errorf("an address of IPv6 that somebody has: %s", got)
+	}
 	l.until("a duplicate of IPv6", func(s netconfig.State) bool {
 		return strings.Contains(s.Problem, "2001:db8:1::99 is in use by another machine") && len(s.IPv6) == 0
 	})
