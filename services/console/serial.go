@@ -48,7 +48,7 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 	defer adm.Close()
 	c := terminal.New(terminal.Config{
 		Appliance:   pid1,
-		Admin:       withoutTools{adm},
+		Admin:       withoutBundle{adm},
 		Keeper:      keeper,
 		Interfaces:  nic.List,
 		Fingerprint: certificate.ReadFingerprint,
@@ -73,14 +73,10 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 	return g.Wait()
 }
 
-// errTools is told until the diagnostics are there.
-var errTools = errors.New("not available in this version")
+// withoutBundle is an Admin whose support bundle nobody can take: a terminal
+// has nowhere to put it.
+type withoutBundle struct{ *admin.Admin }
 
-// withoutTools is an Admin that has no diagnostics.
-type withoutTools struct{ *admin.Admin }
-
-func (withoutTools) Bundle(context.Context, admin.Actor, io.Writer) error { return errTools }
-
-func (withoutTools) Diagnose(context.Context, admin.Actor, admin.DiagnoseInput, func(string) error) error {
-	return errTools
+func (withoutBundle) Bundle(context.Context, admin.Actor, io.Writer) error {
+	return errors.New("a terminal takes no support bundle")
 }

@@ -18,6 +18,7 @@ var recordTypes = []string{"A", "AAAA", "CNAME", "MX", "NS", "PTR", "SRV", "TXT"
 // diagnose runs a tool and prints its lines as they come. Ctrl-C and q end it.
 func (s *session) diagnose(ctx context.Context, in admin.DiagnoseInput) error {
 	who := s.who
+	in.Words = s.words()
 	width, _ := s.size()
 	limited, cancel := context.WithTimeout(ctx, diagnoseLimit)
 	defer cancel()

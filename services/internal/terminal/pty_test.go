@@ -134,6 +134,7 @@ func (s *side) RemoveAuthority(_ context.Context, _ admin.Actor, sum string) err
 func (s *side) Bundle(context.Context, admin.Actor, io.Writer) error { return admin.ErrAway }
 
 func (s *side) Diagnose(ctx context.Context, _ admin.Actor, in admin.DiagnoseInput, line func(string) error) error {
+	in.Words = nil
 	s.note("%+v", in)
 	s.mu.Lock()
 	lines, hang := s.lines, s.hang

@@ -82,7 +82,7 @@ func (s *session) run(ctx context.Context) error {
 		s.log.Info("administrator logged out", "account", s.who.Name, "reason", reason(err))
 		s.note(ctx, s.who, "logout", reason(err), nil)
 		s.who, s.stamp = admin.Actor{}, ""
-		if err != nil && !errors.Is(err, errIdle) && !errors.Is(err, errEnd) {
+		if err != nil && !errors.Is(err, errIdle) && !errors.Is(err, errEnd) && !errors.Is(err, errEnded) {
 			return err
 		}
 	}
