@@ -1,6 +1,7 @@
 package look
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
@@ -45,6 +47,9 @@ func (l Language) Native() string {
 type Words struct {
 	lang Language
 	m    map[string]string
+
+	once     sync.Once
+	replacer *strings.Replacer // of phrases
 }
 
 // Dictionary holds the texts of each language.
@@ -165,6 +170,34 @@ func (w *Words) Or(prefix, word string) string {
 		return s
 	}
 	return word
+}
+
+// Detail translates what services and PID 1 say of themselves, one line: as a
+// whole ("detail."+s), or the phrases in it that are known ("phrase."+PHRASE).
+func (w *Words) Detail(s string) string {
+	if t, ok := w.m["detail."+s]; ok {
+		return t
+	}
+	return w.phrases().Replace(s)
+}
+
+// phrases replaces phrases, of those that begin at the same place the longest.
+func (w *Words) phrases() *strings.Replacer {
+	w.once.Do(func() {
+		var list []string
+		for k := range w.m {
+			if p, ok := strings.CutPrefix(k, "phrase."); ok {
+				list = append(list, p)
+			}
+		}
+		slices.SortFunc(list, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
+		var pairs []string
+		for _, p := range list {
+			pairs = append(pairs, p, w.m["phrase."+p])
+		}
+		w.replacer = strings.NewReplacer(pairs...)
+	})
+	return w.replacer
 }
 
 // State names a service's state.

@@ -26,8 +26,8 @@ func TestSharedWordsAreComplete(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	d := Dictionary{
-		English: {English, map[string]string{"a": "x", "b": "%d of %s", "c": "y"}},
-		Russian: {Russian, map[string]string{"a": " ", "b": "%s", "d": "z"}},
+		English: {lang: English, m: map[string]string{"a": "x", "b": "%d of %s", "c": "y"}},
+		Russian: {lang: Russian, m: map[string]string{"a": " ", "b": "%s", "d": "z"}},
 	}
 	if got := d.Faults(); len(got) != 4 {
 		t.Errorf("%d faults: %q, want 4", len(got), got)
@@ -58,6 +58,25 @@ func TestFormats(t *testing.T) {
 	} {
 		if test.got != test.want {
 			t.Errorf("%q, want %q", test.got, test.want)
+		}
+	}
+}
+
+func TestDetail(t *testing.T) {
+	d := load(t)
+	for _, s := range []string{"exit status 1", "eth0: 192.0.2.7/24 by DHCP, no carrier", "not configured", "killed by PID 1: no answer"} {
+		if got := d[English].Detail(s); got != s {
+			t.Errorf("English: %q became %q", s, got)
+		}
+	}
+	for s, want := range map[string]string{
+		"exit status 1":              "код завершения 1",
+		"eth0: 192.0.2.7/24 by DHCP": "eth0: 192.0.2.7/24 по DHCP",
+		"not configured":             "не настроена",
+		"something new":              "something new",
+	} {
+		if got := d[Russian].Detail(s); got != want {
+			t.Errorf("Russian: %q became %q, want %q", s, got, want)
 		}
 	}
 }

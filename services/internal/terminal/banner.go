@@ -129,7 +129,7 @@ func serviceState(w *look.Words, v control.Service) string {
 		text += ", " + w.T("crash-loop")
 	}
 	if v.Detail != "" && v.State != control.StateStopped {
-		text += " (" + clean(w.Or("detail.", v.Detail), 160) + ")"
+		text += " (" + clean(w.Detail(v.Detail), 160) + ")"
 	}
 	return text
 }
@@ -156,7 +156,7 @@ func warnings(w *look.Words, now snapshot) []string {
 		}
 	}
 	if st.LastBoot != "" {
-		out = append(out, w.T("warn.last-boot", clean(w.Or("detail.", st.LastBoot), 160)))
+		out = append(out, w.T("warn.last-boot", clean(w.Detail(st.LastBoot), 160)))
 	}
 	if m := st.Machine; m.Changed {
 		out = append(out, cloneText(w, m))

@@ -345,7 +345,7 @@ func (s *session) showState(st netconfig.State) {
 		s.row("network.lease", text)
 	}
 	if st.Problem != "" {
-		s.row("network.problem", clean(w.Or("detail.", st.Problem), 300))
+		s.row("network.problem", clean(w.Detail(st.Problem), 300))
 	}
 }
 

@@ -60,7 +60,7 @@ func (s *session) cmdServices(ctx context.Context, _ []string) error {
 				s.printf("%16s%s\n", "", hang(text, width-17, 16))
 			}
 		}
-		indent(clean(w.Or("detail.", v.Detail), 200))
+		indent(clean(w.Detail(v.Detail), 200))
 		if v.CrashLoop {
 			indent(w.T("crash-loop"))
 		}
@@ -127,6 +127,6 @@ func (s *session) showInForce(st netconfig.State) {
 	}
 	s.printf("%9s%s\n", "", hang(w.T("ifconfig.mode", clean(w.Or("mode.", st.Mode), 40), orNone(w, list(st.DNS))), width-10, 9))
 	if st.Problem != "" { // somebody else has the address
-		s.printf("%9s%s\n", "", hang("! "+clean(w.Or("detail.", st.Problem), 300), width-10, 11))
+		s.printf("%9s%s\n", "", hang("! "+clean(w.Detail(st.Problem), 300), width-10, 11))
 	}
 }

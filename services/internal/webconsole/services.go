@@ -79,7 +79,7 @@ func (c *Console) servicePage(k *call) (any, error) {
 		add("col.since", timeField(sv.Since, w.Duration(now.Sub(sv.Since))))
 	}
 	if sv.Detail != "" && sv.State != control.StateStopped {
-		add("service.detail", field{Text: w.Or("detail.", cut(sv.Detail, 300))})
+		add("service.detail", field{Text: w.Detail(cut(sv.Detail, 300))})
 	}
 	if sv.PID > 0 {
 		add("service.pid", field{Text: w.T("number", sv.PID)})
@@ -93,7 +93,7 @@ func (c *Console) servicePage(k *call) (any, error) {
 	}
 	for i := len(sv.Events) - 1; i >= 0 && len(d.Events) < 20; i-- {
 		e := sv.Events[i]
-		d.Events = append(d.Events, eventRow{timeField(e.At, exact(e.At)), string(e.State), w.State(e.State), w.Or("detail.", cut(e.Text, 300))})
+		d.Events = append(d.Events, eventRow{timeField(e.At, exact(e.At)), string(e.State), w.State(e.State), w.Detail(cut(e.Text, 300))})
 	}
 	d.Verbs = c.verbButtons(w, sv)
 	d.Log = c.logView(k, name)

@@ -110,7 +110,7 @@ func (v view) appliance(s *state, w *look.Words) {
 		v["alert.storage.reason"] = field{Text: cut(st.Perm.Message, 400)}
 	}
 	v["alert.last-boot"] = field{Hidden: st.LastBoot == ""}
-	v["alert.last-boot.text"] = field{Text: w.Or("detail.", cut(st.LastBoot, 400))}
+	v["alert.last-boot.text"] = field{Text: w.Detail(cut(st.LastBoot, 400))}
 	v["verdict"] = verdict(st, w)
 	v["uptime"] = timeField(st.Booted, w.Duration(s.at.Sub(st.Booted)))
 	v["booted"] = timeField(st.Booted, exact(st.Booted))
@@ -172,7 +172,7 @@ func (v view) service(s *state, w *look.Words, sv control.Service) {
 	k := "svc." + sv.Name
 	v[k] = field{State: string(sv.State)}
 	v[k+".state"] = field{Text: w.State(sv.State), State: string(sv.State)}
-	detail := w.Or("detail.", cut(sv.Detail, 300))
+	detail := w.Detail(cut(sv.Detail, 300))
 	if sv.State == control.StateStopped {
 		detail = ""
 	}
