@@ -59,7 +59,7 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 		Log:    log,
 	}
 	c := webconsole.New(webconsole.Config{
-		Admin:       webconsole.WithoutCertificates{Admin: adm},
+		Admin:       adm,
 		Appliance:   pid1,
 		Interfaces:  nic.List,
 		Certificate: certs,

@@ -13,6 +13,8 @@ import (
 	"github.com/parley-meet/parley/services/internal/trust"
 )
 
+var _ Administrator = (*Admin)(nil)
+
 // soon is how long before its end the certificate's expiry is a warning.
 const soon = 30 * 24 * time.Hour
 

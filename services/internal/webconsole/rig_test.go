@@ -52,7 +52,7 @@ func newRig(t testing.TB, password string) *rig {
 		r.setPassword(password)
 	}
 	c := New(Config{
-		Admin: WithoutCertificates{a.Admin}, Appliance: r.server.Client(), Certificate: r.certs, Interfaces: admintest.Interfaces,
+		Admin: a.Admin, Appliance: r.server.Client(), Certificate: r.certs, Interfaces: admintest.Interfaces,
 		Cutting: []string{"console-web", "network"},
 		Log:     slog.New(slog.NewTextHandler(r.logs, nil)),
 	})
