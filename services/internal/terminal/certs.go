@@ -113,7 +113,10 @@ func (s *session) showCertificate(ctx context.Context) error {
 	} else {
 		s.row("certs.sha256", clean(c.SHA256, 120))
 	}
-	if c.Problem != "" {
+	switch {
+	case c.Fault != nil:
+		s.row("certs.problem", clean(c.Fault.Text(s.words()), 400))
+	case c.Problem != "":
 		s.row("certs.problem", clean(c.Problem, 400))
 	}
 	if !c.CoversName {

@@ -162,6 +162,7 @@ func (c *Console) diagnose(k *call, in admin.DiagnoseInput) (written, error) {
 			}
 			return out.send(string(b) + "\n")
 		}
+		in.Words = k.words
 		err := c.cfg.Admin.Diagnose(ctx, k.who, in, func(s string) error { return line(DiagnoseLine{Line: s}) })
 		switch {
 		case err != nil && !begun:

@@ -53,8 +53,11 @@ func (c *Console) certificatesPage(k *call) (any, error) {
 	f.text("certs.key", cert.Key)
 	f.text("certs.chain", strings.Join(cert.Chain, " → "))
 	d.Facts = f.list
-	if cert.Problem != "" {
-		d.Notes = append(d.Notes, w.T("certs.problem", cut(cert.Problem, 300)))
+	if cert.Fault != nil {
+		d.Notes = append(d.Notes, w.T("certs.problem", cut(cert.Fault.Text(w), 300)))
+	}
+	for _, code := range cert.Warnings {
+		d.Notes = append(d.Notes, w.T("certificate.warning."+code))
 	}
 	if !cert.CoversName {
 		d.Notes = append(d.Notes, w.T("conf.odd.name-certificate"))
