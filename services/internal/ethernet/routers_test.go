@@ -24,6 +24,19 @@ type wire6 struct {
 	sent []string
 }
 
+// words are the kinds of messages that were sent.
+func (w *wire6) words() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.sent)
+}
+
+func (w *wire6) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
 type wire6Conn struct {
 	w      *wire6
 	in     chan []byte
@@ -87,8 +100,8 @@ func TestRouterAndDHCPv6(t *testing.T) {
 		said := Advertisement{DNS: []Timed[netip.Addr]{{netip.MustParseAddr("fe80::53%eth0"), time.Minute}}, Search: []Timed[string]{{"example.org", ndp.Infinity}}}
 		p.kernel.router <- said
 		p.pass(time.Second)
-		if s := p.state(); s.DNSSource != netconfig.FromRouter || s.DNS[0].Zone() != "eth0" || s.Search[0] != "example.org" || len(p.wire6.sent) != 0 {
-			t.Errorf("state %+v, sent %q", s, p.wire6.sent)
+		if s := p.state(); s.DNSSource != netconfig.FromRouter || s.DNS[0].Zone() != "eth0" || s.Search[0] != "example.org" || len(p.wire6.words()) != 0 {
+			t.Errorf("state %+v, sent %q", s, p.wire6.words())
 		}
 		p.pass(time.Minute)
 		if s := p.state(); len(s.DNS) != 0 || len(s.Search) != 1 {
@@ -105,16 +118,14 @@ func TestRouterAndDHCPv6(t *testing.T) {
 
 		// After a restart the address stays while nobody is heard.
 		p.stop()
-		p.wire6.gone = true
+		p.wire6.set(func() { p.wire6.gone = true })
 		p.start()
 		p.kernel.router <- said
 		p.pass(20 * time.Second)
 		if did := p.kernel.did(); strings.Contains(did, "2001:db8::77") {
 			t.Errorf("after a restart did %q", did)
 		}
-		p.wire6.mu.Lock()
-		p.wire6.gone = false
-		p.wire6.mu.Unlock()
+		p.wire6.set(func() { p.wire6.gone = false })
 		p.pass(2 * time.Minute)
 		if s := p.state(); s.Lease6 == nil {
 			t.Errorf("after a restart: %+v", s)
@@ -122,8 +133,8 @@ func TestRouterAndDHCPv6(t *testing.T) {
 		// Somebody else has it: declined.
 		p.kernel.set(func() { p.kernel.addrs6[0].Duplicate = true })
 		p.pass(time.Second)
-		if !slices.Contains(p.wire6.sent, "DECLINE") || len(p.kernel.addrs6) != 0 {
-			t.Errorf("sent %q, has %v", p.wire6.sent, p.kernel.addrs6)
+		if have, _ := p.kernel.Addresses6(); !slices.Contains(p.wire6.words(), "DECLINE") || len(have) != 0 {
+			t.Errorf("sent %q, has %v", p.wire6.words(), have)
 		}
 		p.pass(time.Minute)
 		p.kernel.did()
@@ -134,8 +145,8 @@ func TestRouterAndDHCPv6(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.pass(time.Second)
-		if s := p.state(); len(s.IPv6) != 0 || s.Lease6 != nil || len(s.DNS) != 0 || !slices.Contains(p.wire6.sent, "RELEASE") {
-			t.Errorf("off: %+v, sent %q", s, p.wire6.sent)
+		if s := p.state(); len(s.IPv6) != 0 || s.Lease6 != nil || len(s.DNS) != 0 || !slices.Contains(p.wire6.words(), "RELEASE") {
+			t.Errorf("off: %+v, sent %q", s, p.wire6.words())
 		}
 		p.stop()
 	})

@@ -36,6 +36,11 @@ func (p *place) set(c netconfig.Config) error {
 	return err
 }
 
+func (p *place) sysctl(name string) string {
+	v, _ := p.kernel.Sysctl("", name)
+	return v
+}
+
 // again has the tasks look at all once more: nothing may change.
 func (p *place) again() {
 	p.t.Helper()
@@ -61,8 +66,8 @@ func TestStatic(t *testing.T) {
 		p.expect("RemoveAddress 192.0.2.7/24; SetMTU 1400; SetAddress 198.51.100.7/24; SetRoute 0.0.0.0/0 via 198.51.100.1; "+
 			"SetRoute 10.0.0.0/8 via 198.51.100.2; Announce 198.51.100.7; SetAddress 198.51.100.8/24; Announce 198.51.100.8",
 			"eth0: 198.51.100.7/24, 198.51.100.8/24 (slave)")
-		if p.kernel.addrs[1].Label != "eth0:0" || p.kernel.addrs[0].Label != "" {
-			t.Errorf("addresses %+v", p.kernel.addrs)
+		if have, _ := p.kernel.Addresses(); have[1].Label != "eth0:0" || have[0].Label != "" {
+			t.Errorf("addresses %+v", have)
 		}
 		if _, err := os.Stat(filepath.Join(p.dir, "perm", netconfig.LeaseFile)); !os.IsNotExist(err) {
 			t.Errorf("the lease is remembered: %v", err)
@@ -197,7 +202,7 @@ func TestStaticWithoutCarrier(t *testing.T) {
 func TestAppliedError(t *testing.T) {
 	bubble(t, func(t *testing.T, p *place) {
 		p.start()
-		p.kernel.fail["SetAddress"] = errTest
+		p.kernel.set(func() { p.kernel.fail["SetAddress"] = errTest })
 		if err := p.set(static("198.51.100.7/24", "", "")); err == nil || !strings.Contains(err.Error(), "broken") {
 			t.Errorf("Applied: %v", err)
 		}
@@ -245,7 +250,7 @@ func TestIPv6Modes(t *testing.T) {
 		p.kernel.addrs6, p.kernel.gw6 = []Address6{slaac}, netip.MustParseAddr("fe80::2")
 		p.start()
 		p.kernel.did()
-		if s := p.state(); len(s.IPv6) != 1 || s.Gateway6 != p.kernel.gw6 || s.IPv6Mode != netconfig.ModeAuto {
+		if s := p.state(); len(s.IPv6) != 1 || !s.Gateway6.IsLinkLocalUnicast() || s.IPv6Mode != netconfig.ModeAuto {
 			t.Errorf("auto: %+v", s)
 		}
 		c := netconfig.DefaultConfig()
@@ -254,8 +259,8 @@ func TestIPv6Modes(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.expect("SetAddress 2001:db8::7/64; SetRoute ::/0 via fe80::1", running)
-		if p.kernel.sysctl["accept_ra"] != "0" || p.kernel.sysctl["disable_ipv6"] != "0" {
-			t.Errorf("static: %v", p.kernel.sysctl)
+		if p.sysctl("accept_ra") != "0" || p.sysctl("disable_ipv6") != "0" {
+			t.Error("static: the parameters are not set")
 		}
 		if s := p.state(); len(s.IPv6) != 1 || s.IPv6[0] != fixed.Address {
 			t.Errorf("static: %+v", s)
@@ -275,12 +280,13 @@ func TestIPv6Modes(t *testing.T) {
 		if err := p.set(c); err != nil {
 			t.Fatal(err)
 		}
-		if s := p.state(); p.kernel.sysctl["disable_ipv6"] != "1" || len(s.IPv6) != 0 || len(p.kernel.addrs6) != 0 {
-			t.Errorf("off: %v, %+v", p.kernel.sysctl, s)
+		have, _ := p.kernel.Addresses6()
+		if s := p.state(); p.sysctl("disable_ipv6") != "1" || len(s.IPv6) != 0 || len(have) != 0 {
+			t.Errorf("off: %v, %+v", have, s)
 		}
 		p.kernel.did()
 		p.again()
-		p.kernel.fail["SetSysctl"] = errTest
+		p.kernel.set(func() { p.kernel.fail["SetSysctl"] = errTest })
 		c.IPv6 = fixed
 		if err := p.set(c); err == nil {
 			t.Error("a parameter that cannot be set is no error")
