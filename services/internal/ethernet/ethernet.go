@@ -81,6 +81,7 @@ type Daemon struct {
 
 	// Of the steering task alone:
 	key     string // of the client: hardware address and name
+	stop    func() // ends it
 	started bool
 
 	mu       sync.Mutex
@@ -89,7 +90,6 @@ type Daemon struct {
 	want     netconfig.Config // that the tasks follow
 	gen      int              // of want; 0: none yet
 	seen     bool             // the link was reported
-	stop     func()           // ends the client
 	client   *dhcp.Client     // nil: no interface, or no DHCP
 	link     Link
 	linkErr  error

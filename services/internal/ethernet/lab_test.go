@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -470,8 +471,23 @@ func TestLabStaticAndDHCP(t *testing.T) {
 	// Static with the very address of a lease: it never goes.
 	l.must(d)
 	s = l.until("a lease", func(s netconfig.State) bool { return s.Lease != nil })
+	addrs, done := make(chan netlink.AddrUpdate, 1000), make(chan struct{})
+	l.box.Must(func() error { return netlink.AddrSubscribe(addrs, done) })
 	l.must(only4(static(s.Addresses[0].String(), "192.0.2.1", "203.0.113.8/24")))
 	l.until("static", func(s netconfig.State) bool { return s.Mode == netconfig.ModeStatic && len(s.Addresses) == 1 })
+	l.box.Must(func() error {
+		have, err := Linux("eth0").Addresses()
+		if err == nil && slices.ContainsFunc(have, func(a netconfig.Address) bool { return !a.Until.IsZero() }) {
+			err = fmt.Errorf("a static address ends: %v", have)
+		}
+		return err
+	})
+	close(done)
+	for len(addrs) > 0 {
+		if u := <-addrs; !u.NewAddr {
+			t.Errorf("the address %v went", u.LinkAddress)
+		}
+	}
 	l.stop()
 }
 

@@ -76,23 +76,34 @@ func (d *Daemon) follow(ctx context.Context) {
 	if linkErr == nil && next.Eth0.Mode == netconfig.ModeDHCP {
 		key = l.HardwareAddr.String() + " " + d.hostname(next)
 	}
-	if d.key != key {
-		if linkErr == nil && key == "" {
+	other := d.key != key
+	var client *dhcp.Client
+	var lease *dhcp.Lease // that is held already
+	if other {
+		if linkErr == nil && key == "" && !d.keeps(next) {
 			d.release(ctx) // before the apply task takes the address away
 		}
-		d.endClient()
+		d.stop()
+		d.stop = func() {}
+		if key != "" {
+			client, lease = d.newClient(l, d.hostname(next))
+		}
 	}
-	if d.key != key { // and has the lease that is held, before the apply task looks
-		d.startClient(ctx, l, d.hostname(next))
-		d.key = key
-	}
+	// At once: the apply task must not see a configuration without the lease that
+	// it goes on with, nor no lease while the address is to stay.
 	d.mu.Lock()
+	if other {
+		d.key, d.client, d.lease, d.leaseMAC = key, client, lease, l.HardwareAddr.String()
+	}
 	d.want, d.gen = next, gen
 	if next.Eth0.Mode != netconfig.ModeDHCP {
-		d.lease, d.forget = nil, true
+		d.forget = true
 	}
 	d.claimLocked()
 	d.mu.Unlock()
+	if client != nil {
+		d.runClient(ctx, client)
+	}
 	if linkErr == nil && !l.Up {
 		// Its effect comes as an update.
 		if err := d.cfg.Kernel.SetUp(); err != nil {
@@ -108,36 +119,54 @@ func (d *Daemon) follow(ctx context.Context) {
 	poke(d.kick)
 }
 
-// startClient starts a DHCP client with what is known of the hardware address.
-func (d *Daemon) startClient(ctx context.Context, l Link, hostname string) {
-	log := d.cfg.Log.With("interface", d.cfg.Interface)
-	known, held := d.recall(l.HardwareAddr)
-	mac := l.HardwareAddr.String()
+// keeps reports whether the address of the lease is to be static: then it is not
+// given back, so that the server gives it to nobody else for a while.
+func (d *Daemon) keeps(next netconfig.Config) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lease != nil && d.lease.Address.Addr() == next.Eth0.Address.Addr()
+}
+
+// newClient returns a DHCP client with what is known of the hardware address, and
+// the lease whose address the interface has.
+func (d *Daemon) newClient(l Link, hostname string) (*dhcp.Client, *dhcp.Lease) {
+	d.mu.Lock()
+	known := d.lease // of a client that ended just now
+	if known != nil && d.leaseMAC != l.HardwareAddr.String() {
+		known = nil
+	}
+	d.mu.Unlock()
+	held := known != nil
+	if !held {
+		known, held = d.recall(l.HardwareAddr)
+	}
 	c := dhcp.New(dhcp.Config{
 		Identity: dhcp.Identity{HardwareAddr: l.HardwareAddr, Hostname: hostname},
 		Wire:     d.cfg.Wire,
-		Host:     &host{d, mac},
+		Host:     &host{d, l.HardwareAddr.String()},
 		Known:    known,
 		Held:     held,
 		Rand:     d.cfg.Rand,
-		Log:      log,
+		Log:      d.cfg.Log.With("interface", d.cfg.Interface),
 	})
+	if !held {
+		return c, nil
+	}
+	return c, known
+}
+
+// runClient runs the client until stop.
+func (d *Daemon) runClient(ctx context.Context, c *dhcp.Client) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	d.mu.Lock()
-	d.client = c
-	if held { // before the apply task sees that nothing is wanted
-		d.lease, d.leaseMAC = known, mac
-	}
-	d.stop = func() {
-		cancel()
-		<-done
-	}
-	d.mu.Unlock()
 	go func() {
 		defer close(done)
 		c.Run(ctx) // ends with ctx, never with an error
 	}()
+	d.stop = func() {
+		cancel()
+		<-done
+	}
 }
 
 // release has the client, if any, give its lease back.
@@ -150,15 +179,6 @@ func (d *Daemon) release(ctx context.Context) {
 	if err := d.client.Release(ctx); err != nil {
 		d.cfg.Log.Warn("lease is not given back", "interface", d.cfg.Interface, "err", err)
 	}
-}
-
-// endClient ends the client, and what it had asked for.
-func (d *Daemon) endClient() {
-	d.stop()
-	d.key = ""
-	d.mu.Lock()
-	d.client, d.lease, d.stop = nil, nil, func() {}
-	d.mu.Unlock()
 }
 
 // claimLocked begins and ends the claims of the static addresses.
