@@ -97,7 +97,14 @@ func (b *tab) until(script string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
 	defer cancel()
-	if err := chromedp.Do(ctx, chromedp.Poll[chromedp.Void](script, chromedp.WithPollingInterval(50*time.Millisecond))); err != nil {
+	for {
+		err := chromedp.Do(ctx, chromedp.Poll[chromedp.Void](script, chromedp.WithPollingInterval(50*time.Millisecond)))
+		if err == nil {
+			return
+		}
+		if ctx.Err() == nil && (strings.Contains(err.Error(), "navigated") || strings.Contains(err.Error(), "context with specified id")) {
+			continue // the page was loaded anew meanwhile
+		}
 		body, _ := chromedp.Run(b.ctx, chromedp.Text("body"))
 		b.t.Fatalf("%s: %v\n%s", script, err, body)
 	}
