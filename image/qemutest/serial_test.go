@@ -48,8 +48,9 @@ func TestSerialJourney(t *testing.T) {
 	v.want("services", `(?s)zctrl .*running.*mmr .*running`)
 
 	// Operators: one who may only look, by the menu.
-	v.want("5", `Add a user who may only look`)
-	v.send("4\r")
+	v.send("5\r")
+	v.expect("4 +Add a user who may only look", stepTime)
+	v.answer("Number, 1 to 9", "4")
 	v.answer("Name: ", "anna")
 	v.answer("New password: ", "quiet river under stones")
 	v.answer("New password again: ", "quiet river under stones")

@@ -281,7 +281,12 @@ func (s *session) cmdLogs(ctx context.Context, args []string) error {
 	}
 	n := 0
 	width, _ := s.size()
-	err = s.wait(ctx, true, func(ctx context.Context, emit func(string)) error {
+	limited, cancel := ctx, context.CancelFunc(func() {})
+	if !o.follow {
+		limited, cancel = context.WithTimeout(ctx, opLimit)
+	}
+	defer cancel()
+	err = s.wait(limited, true, func(ctx context.Context, emit func(string)) error {
 		return s.c.cfg.Admin.Logs(ctx, control.Request{Service: o.service, Lines: o.lines, Follow: o.follow}, func(l control.Log) error {
 			n++
 			stamp := l.At.UTC().Format("15:04:05") + " " + pad(clean(l.Service, 40), 14) + " "

@@ -278,3 +278,10 @@ func (r *rig) run(command string) string {
 		r.send(" ")
 	}
 }
+
+// printed is everything that was.
+func (r *rig) printed() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.all
+}

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/parley-meet/parley/image/layout"
-	"github.com/parley-meet/parley/internal/durable"
 	"github.com/parley-meet/parley/services/internal/credential"
 )
 
@@ -75,18 +74,19 @@ func (s *session) recover(ctx context.Context) error {
 	if err != nil || next == "" {
 		return err
 	}
-	// One of two terminals may have been quicker.
-	if !s.c.recoverable() && s.c.cfg.Uptime() < recoverWindow {
+	// First of all it is used up: it must not be left open when something fails
+	// half way (the machine can be restarted), and one of two terminals is quicker.
+	f, err := os.OpenFile(s.c.cfg.Recovered, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case errors.Is(err, os.ErrExist):
 		s.say("recover.used")
 		return nil
-	}
-	// First of all it is used up: it must not be left open when something fails
-	// half way. The machine can be restarted.
-	if err := durable.WriteFile(s.c.cfg.Recovered, []byte("used\n"), 0o600); err != nil {
+	case err != nil:
 		s.log.Error("recovery", "error", err)
 		s.say("error", clean(err.Error(), 200))
 		return nil
 	}
+	f.Close()
 	err = s.within(ctx, opLimit, func(ctx context.Context) error { return s.c.cfg.Admin.RecoverPassword(ctx, who, next) })
 	s.log.Warn("recovery of the administrator's password", "error", err)
 	if err != nil {

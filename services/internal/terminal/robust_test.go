@@ -166,7 +166,7 @@ func TestAbuseAtThePrompt(t *testing.T) {
 		r.expect("Linux 7.1.0")
 		r.expect("parley> ")
 	}
-	harmless(t, r.all)
+	harmless(t, r.printed())
 }
 
 func chunks(s string, n int) func(func(string) bool) {
@@ -273,7 +273,24 @@ func TestRecovery(t *testing.T) {
 		r.expect("login: ")
 	}
 	stranger("used")
-	os.Remove(r.c.cfg.Recovered)
+	if err := os.Remove(r.c.cfg.Recovered); err != nil {
+		t.Fatal(err)
+	}
+	begin()
+	r.send("RESET\r")
+	r.expect("New password: ")
+	r.send("another password for admin\r")
+	if err := os.WriteFile(r.c.cfg.Recovered, nil, 0o600); err != nil { // the other terminal
+		t.Fatal(err)
+	}
+	r.uptime.Store(int64(recoverWindow) - 1)
+	r.expect("New password again: ")
+	r.send("another password for admin\r")
+	r.expect("set on another terminal meanwhile")
+	r.expect("login: ")
+	if err := os.Remove(r.c.cfg.Recovered); err != nil {
+		t.Fatal(err)
+	}
 	r.uptime.Store(int64(recoverWindow))
 	stranger("too late")
 	r.uptime.Store(0)
