@@ -545,8 +545,15 @@ func (k *checker) proxy(in Input, old Proxy) Proxy {
 		p.User = user
 	}
 	if in.Proxy.Password == nil {
-		if user != "" {
-			p.Password, p.PasswordSet = old.Password, old.PasswordSet || hasPassword(old.Password)
+		had := old.PasswordSet || hasPassword(old.Password)
+		switch {
+		case user == "" || !had:
+		case sameProxy(p, old):
+			p.Password, p.PasswordSet = old.Password, true
+		default:
+			// Whoever may change the server must not have a password that he does
+			// not know sent to one of his own.
+			k.Add("proxy.password", "proxy-password-again")
 		}
 		return p
 	}
@@ -558,6 +565,9 @@ func (k *checker) proxy(in Input, old Proxy) Proxy {
 	}
 	return p
 }
+
+// sameProxy reports whether a password of one is good for the other.
+func sameProxy(a, b Proxy) bool { return a.Host == b.Host && a.Port == b.Port && a.User == b.User }
 
 func hasPassword(p *string) bool { return p != nil && *p != "" }
 

@@ -233,6 +233,16 @@ func TestProxyPassword(t *testing.T) {
 			t.Errorf("checked: %+v, %v\nwant %+v", got, err, c)
 		}
 	}
+	other := in
+	other.Proxy.Host = "proxy.attacker.example"
+	if _, err := other.Config(public); !fault.Of(err).Has("proxy.password") {
+		t.Errorf("another server: %v, want that the password is asked for", err)
+	}
+	stolen := public
+	stolen.Proxy.Host = "proxy.attacker.example"
+	if c := stolen.Keep(saved); c.Proxy.Password != nil || c.Proxy.PasswordSet {
+		t.Error("another server gets the saved password")
+	}
 	none := ""
 	in.Proxy.Password = &none
 	if c, err := in.Config(saved); err != nil || c.Keep(saved).Proxy.Password != nil || c.Keep(saved).Proxy.PasswordSet {

@@ -76,10 +76,11 @@ func (c Config) Public() Config {
 }
 
 // Keep returns the configuration as it is saved, after one that a caller sent:
-// with the password of the one that was saved before when the caller had none.
+// with the password of the one that was saved before when the caller had none
+// and the proxy is the same.
 // An empty password is the word that there is none any more.
 func (c Config) Keep(saved Config) Config {
-	if c.Proxy.Password == nil && c.Proxy.PasswordSet {
+	if c.Proxy.Password == nil && c.Proxy.PasswordSet && sameProxy(c.Proxy, saved.Proxy) {
 		c.Proxy.Password = saved.Proxy.Password
 	}
 	return c.settled()
