@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"strconv"
@@ -48,7 +46,7 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 	defer adm.Close()
 	c := terminal.New(terminal.Config{
 		Appliance:   pid1,
-		Admin:       withoutBundle{adm},
+		Admin:       adm,
 		Keeper:      keeper,
 		Interfaces:  nic.List,
 		Fingerprint: certificate.ReadFingerprint,
@@ -71,12 +69,4 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 	g.Go(func() error { return c.Poll(ctx) })
 	g.Go(func() error { return line.Run(ctx, c.Check) })
 	return g.Wait()
-}
-
-// withoutBundle is an Admin whose support bundle nobody can take: a terminal
-// has nowhere to put it.
-type withoutBundle struct{ *admin.Admin }
-
-func (withoutBundle) Bundle(context.Context, admin.Actor, io.Writer) error {
-	return errors.New("a terminal takes no support bundle")
 }
