@@ -49,8 +49,8 @@ func TestDescription(t *testing.T) {
 			continue
 		}
 		a := b.get(e.Path)
-		if a.status == http.StatusBadGateway && strings.Contains(e.ID, "ertificate") || a.status == http.StatusBadGateway && e.ID == "listAuthorities" {
-			continue // this rig has none
+		if a.status == http.StatusBadGateway && e.ID == "getCertificate" {
+			continue // this rig's is in memory alone
 		}
 		if a.status != http.StatusOK {
 			t.Errorf("GET %s: %d %s", e.Path, a.status, a.body)
@@ -427,6 +427,28 @@ func TestBearer(t *testing.T) {
 	}
 	if strings.Contains(r.logs.String(), secret) {
 		t.Error("the log has the token")
+	}
+}
+
+// What the overview says of certificates and notices.
+func TestOverviewWords(t *testing.T) {
+	w := look.MustLoad(words, "words")[look.English]
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for days, want := range map[int]field{
+		100: {Text: "2026-06-09 (100 d 0 h left)", State: fieldGood},
+		29:  {Text: "2026-03-30 (29 d 0 h left)", State: fieldWarn},
+		0:   {Text: "2026-03-01 (expired)", State: fieldBad},
+	} {
+		f := certificateFacts(w, admin.Certificate{NotAfter: now.AddDate(0, 0, days), SelfSigned: true}, now)
+		if f[0].Value != want || f[1].Value.Text != "the appliance itself" {
+			t.Errorf("%d days: %+v, want %+v", days, f, want)
+		}
+	}
+	if got := notice(w, "password-recovered 2026-11-25T03:00:00Z"); !strings.Contains(got, "2026-11-25 03:00:00 UTC") {
+		t.Error(got)
+	}
+	if got := notice(w, "unknown\x1b thing"); got != "unknown thing" {
+		t.Errorf("%q", got)
 	}
 }
 
