@@ -185,7 +185,7 @@ func (c *Console) apiCaller(w http.ResponseWriter, r *http.Request, e endpoint) 
 		}
 	} else if s, a, _ := c.session(r, true); s != nil {
 		k = c.caller(w, r, s, a, "web")
-		if a.MustChange && !e.Forced && e.Need != needNobody {
+		if !e.Forced && c.mustChange(r.Context(), a) && e.Need != needNobody {
 			return k, errMustChange
 		}
 	} else if e.Need != needNobody {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/look"
@@ -72,4 +73,15 @@ func bearer(r *http.Request) (string, bool) {
 		return "", false
 	}
 	return strings.TrimSpace(token), true
+}
+
+// mustChange reports whether the account has to choose a password before
+// anything else. While the storage is read-only none can be kept, and whoever
+// comes to see what is wrong with it is let in.
+func (c *Console) mustChange(ctx context.Context, a account.Account) bool {
+	if !a.MustChange {
+		return false
+	}
+	st := c.source.get(ctx, fresh).status
+	return st == nil || st.Perm.State != control.PermReadOnly
 }

@@ -537,3 +537,43 @@ func (oneAccount) Connector(context.Context) (admin.Connector, error) { return a
 func (oneAccount) Certificate(context.Context) (admin.Certificate, error) {
 	return admin.Certificate{}, admin.ErrAway
 }
+
+// While the storage is read-only no password can be kept: whoever comes to see
+// what is wrong is let in with the generated one.
+func TestReadOnlyDoesNotForceAPassword(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "")
+	k := &credential.Keeper{Store: r.store, Dir: t.TempDir(), Hasher: credential.NewHasher(1), Random: strings.NewReader(random(1000))}
+	if err := errors.Join(k.Load(), k.Publish(t.Context(), time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	b := r.browser()
+	b.login(k.Plain())
+	if a := b.get("/network"); a.header.Get("Location") != "/password" {
+		t.Fatalf("before: %d to %q, want the page of the password", a.status, a.header.Get("Location"))
+	}
+	r.server.Change(func(s *control.Status) { s.Perm.State = control.PermReadOnly })
+	r.c.source.get(t.Context(), 0)
+	if a := b.get("/network"); a.status != http.StatusOK {
+		t.Errorf("read-only: %d to %q", a.status, a.header.Get("Location"))
+	}
+}
+
+// Failed logins are in the audit log, without what may be a password typed into
+// the wrong field.
+func TestFailedLoginsAreAudited(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, testPassword)
+	b := r.browser()
+	b.login("wrong wrong wrong")
+	b.do("POST", "/login", url.Values{"name": {"my secret phrase"}, "password": {"x"}})
+	list, err := r.admin.Admin.Audit(t.Context(), 10)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%+v, %v, want two lines", list, err)
+	}
+	for i, who := range []string{"", "admin"} {
+		if e := list[i]; e.What != "login.failed" || e.Who != who || e.From != "127.0.0.1" || e.Via != "web" {
+			t.Errorf("line %d: %+v, want a failed login of %q", i, e, who)
+		}
+	}
+}

@@ -162,6 +162,11 @@ func (c *Console) tryLogin(w http.ResponseWriter, r *http.Request, name, passwor
 		return
 	case errors.Is(err, admin.ErrWrong):
 		log(slog.LevelWarn, "login failed")
+		// A name that no account has may be a password.
+		if _, _, err := c.cfg.Admin.Stamp(name); err != nil {
+			name = ""
+		}
+		c.cfg.Admin.Note(admin.Actor{Name: name, From: from.String(), Via: "web"}, "login.failed", "", err)
 		refuse(http.StatusForbidden, words.T("login.wrong"))
 		return
 	case errors.As(err, &damaged):

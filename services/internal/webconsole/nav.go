@@ -71,7 +71,7 @@ func (c *Console) page(p page) http.HandlerFunc {
 			http.Redirect(w, r, to, http.StatusSeeOther)
 			return
 		}
-		if a.MustChange && !p.Forced {
+		if !p.Forced && c.mustChange(r.Context(), a) {
 			http.Redirect(w, r, "/password", http.StatusSeeOther)
 			return
 		}

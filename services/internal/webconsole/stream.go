@@ -25,7 +25,7 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 	s, a, _ := c.session(r, false)
 	out := &stream{w: w, rc: http.NewResponseController(w)}
 	w.Header().Set("Content-Type", "text/event-stream")
-	if s == nil || a.MustChange {
+	if s == nil || c.mustChange(r.Context(), a) {
 		// Not 401: a script is not told an answer's status, and would try for ever.
 		_ = out.send("event: end\ndata: {}\n\n")
 		return
