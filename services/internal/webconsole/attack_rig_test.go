@@ -92,9 +92,8 @@ func (e endpoint) body() []byte {
 // tokenUsed is when a token was used last, which each use of it may change.
 var tokenUsed = regexp.MustCompile(`,?\s*"used":\s*"[^"]*"`)
 
-// failed reports whether the console itself failed. A service that is away is
-// told with 502.
-func (a answer) failed() bool { return a.status >= 500 && a.status != http.StatusBadGateway }
+// failed reports whether the console did not cope.
+func (a answer) failed() bool { return a.status >= 500 }
 
 // snapshot is what is kept of files in folders: a change shows. Logs of what
 // was refused may grow.

@@ -10,8 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/netip"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -44,8 +44,11 @@ func newRig(t testing.TB, password string) *rig {
 	t.Helper()
 	a := admintest.Fresh(t)
 	r := &rig{t: t, admin: a, server: a.PID1, store: a.Store, logs: a.Logs, dir: a.Dir}
-	r.certs = &certificate.Keeper{Dir: filepath.Join(r.dir, "cert"), RunDir: r.dir}
+	r.certs = &certificate.Keeper{Dir: certificate.Shared(r.dir).Dir, RAM: t.TempDir(), RunDir: r.dir}
 	if err := r.certs.Load(time.Now(), "parley", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.certs.Keep(t.Context(), "parley", func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.7")} }); err != nil {
 		t.Fatal(err)
 	}
 	if password != "" {
