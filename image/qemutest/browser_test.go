@@ -127,10 +127,21 @@ func (b *browser) value(script string) string {
 // until waits for a script to return true.
 func (b *browser) until(script string) { b.t.Helper(); b.within(stepTime, script) }
 
+// within asks again and again; while a page gives way to another nobody answers.
 func (b *browser) within(limit time.Duration, script string) {
 	b.t.Helper()
-	if err := b.try(limit, chromedp.Poll[chromedp.Void](script, chromedp.WithPollingInterval(100*time.Millisecond))); err != nil {
-		b.fail("%s: %v", script, err)
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	for {
+		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+script+")"))
+		if ok {
+			return
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			b.fail("%s: not within %v (%v)", script, limit, err)
+		}
 	}
 }
 

@@ -47,11 +47,11 @@ func (v *vm) answers(port func() string, want bool, limit time.Duration) time.Du
 // wrongAddress has the appliance take an address that nobody reaches it by.
 func (b *browser) wrongAddress() {
 	b.t.Helper()
-	b.do(chromedp.WaitVisible(`form[data-api="PUT /api/v1/network"]`))
+	b.do(chromedp.WaitVisible(`form[data-api="PATCH /api/v1/network"]`))
 	b.choose("eth0.mode", "static")
 	b.fill("eth0.address", "192.0.2.50/24")
 	b.fill("eth0.gateway", "192.0.2.1")
-	b.send("PUT /api/v1/network")
+	b.send("PATCH /api/v1/network")
 }
 
 // A wrong address cuts the browser off; the appliance returns by itself to the
@@ -64,6 +64,9 @@ func TestTimedConfirm(t *testing.T) {
 	v.address()
 	b := newBrowser(t, v.Machine, "en", "10.0.2.15")
 	b.firstLogin("10.0.2.15", v.password, newPassword)
+	v.password = newPassword
+	v.expect(`login: `, stepTime) // what was logged in with the old one is not any more
+	v.login()
 	b.open("10.0.2.15", "/network/address")
 	b.wrongAddress()
 	lost := v.answers(v.URL, false, stepTime)

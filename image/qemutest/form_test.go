@@ -3,6 +3,7 @@ package qemutest_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -19,11 +20,20 @@ func quote(s string) string {
 	return string(b)
 }
 
-// field finds the control of a name that is shown. A name that begins with "["
-// is a selector.
+// form is the selector of the forms that call an endpoint; a text that begins
+// with "form" is one.
+func form(api string) string {
+	if strings.HasPrefix(api, "form") {
+		return api
+	}
+	return `form[data-api="` + api + `"]`
+}
+
+// field finds the control of a name that is shown. A name that begins with
+// "form" is a selector.
 func field(name string) string {
 	sel := fmt.Sprintf(`[name="%s"]`, name)
-	if strings.HasPrefix(name, "[") {
+	if strings.HasPrefix(name, "form") {
 		sel = name
 	}
 	return fmt.Sprintf(`[...document.querySelectorAll(%s)].find(e => e.checkVisibility() && !e.disabled)`, quote(sel))
@@ -64,11 +74,12 @@ func (b *browser) choose(name, value string) {
 	}
 }
 
-// send presses the button of the form that calls an endpoint.
+// send presses the button of the form that calls an endpoint, the first that is
+// shown.
 func (b *browser) send(api string) {
 	b.t.Helper()
 	got := b.value(`(() => {
-		const f = [...document.querySelectorAll(` + quote(`form[data-api="`+api+`"]`) + `)].find(f => f.checkVisibility());
+		const f = [...document.querySelectorAll(` + quote(form(api)) + `)].find(f => f.checkVisibility());
 		const e = f && f.querySelector("button:not([type=button])");
 		if (!e || e.disabled) return "none";
 		e.scrollIntoView({block: "center"}); e.click(); return "true";
@@ -78,15 +89,15 @@ func (b *browser) send(api string) {
 	}
 }
 
-// refused waits until each field has a message beside it, in the page's
-// language, and returns them.
-func (b *browser) refused(fields ...string) map[string]string {
+// refused waits until each field of a form has a message beside it, in the
+// page's language, and returns them.
+func (b *browser) refused(api string, fields ...string) map[string]string {
 	b.t.Helper()
 	messages := map[string]string{}
 	for _, name := range fields {
-		error := `[...document.querySelectorAll(` + quote(`[data-field="`+name+`"] > .error`) + `)].find(e => e.checkVisibility() && e.textContent.trim())`
-		b.until(error + ` !== undefined`)
-		text := b.value(error + `.textContent.trim()`)
+		beside := `[...document.querySelectorAll(` + quote(form(api)+` [data-field="`+name+`"] > .error`) + `)].find(e => e.checkVisibility() && e.textContent.trim())`
+		b.until(beside + ` !== undefined`)
+		text := b.value(beside + `.textContent.trim()`)
 		messages[name] = text
 		cyrillic := strings.ContainsFunc(text, func(r rune) bool { return unicode.Is(unicode.Cyrillic, r) })
 		if russian := b.value("document.documentElement.lang") == "ru"; cyrillic != russian {
@@ -97,6 +108,39 @@ func (b *browser) refused(fields ...string) map[string]string {
 		}
 	}
 	return messages
+}
+
+// wrong fills every field of a form with what is wrong and wants a message
+// beside each. Fields that take any text are named in free.
+func (b *browser) wrong(api string, free []string, values map[string]string) {
+	b.t.Helper()
+	var shown []string
+	if err := json.Unmarshal([]byte(b.value(`JSON.stringify((() => {
+		const f = [...document.querySelectorAll(`+quote(form(api))+`)].find(f => f.checkVisibility());
+		return [...f.querySelectorAll("input[name], textarea[name]")]
+			.filter(e => e.checkVisibility() && !e.disabled && !["radio", "checkbox", "hidden", "file"].includes(e.type)).map(e => e.name);
+	})())`)), &shown); err != nil {
+		b.t.Fatal(err)
+	}
+	var names, log []string
+	for _, name := range shown {
+		text, ok := values[name]
+		switch {
+		case ok:
+			b.fill(form(api)+` [name="`+name+`"]`, text)
+			names = append(names, name)
+		case !slices.Contains(free, name):
+			b.t.Errorf("%s: nothing wrong is known for the field %s", api, name)
+		}
+	}
+	if len(names) != len(values) {
+		b.t.Errorf("%s: the form has the fields %q, want those of %q", api, shown, values)
+	}
+	b.send(api)
+	for name, text := range b.refused(api, names...) {
+		log = append(log, fmt.Sprintf("%s %q: %s", name, values[name], text))
+	}
+	b.t.Logf("%s: wrong values in %d fields\n%s", b.prefix, len(names), strings.Join(log, "\n"))
 }
 
 // link follows one of the navigation, or of a section's tabs, by its words.
