@@ -93,6 +93,22 @@ func (t *Table) Fail(key string, now time.Time) {
 	e.last, e.until = now, now.Add(Delay(e.failures))
 }
 
+// TakeBack takes a failure back that was none: what was to be judged was not
+// looked at. Those before it stay.
+func (t *Table) TakeBack(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.entries[key]
+	if e == nil {
+		return
+	}
+	if e.failures--; e.failures <= 0 {
+		delete(t.entries, key)
+		return
+	}
+	e.until = e.last.Add(Delay(e.failures))
+}
+
 // Succeed forgets the caller's failures.
 func (t *Table) Succeed(key string) {
 	t.mu.Lock()

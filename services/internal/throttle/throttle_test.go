@@ -218,3 +218,21 @@ func TestNetwork(t *testing.T) {
 		t.Errorf("no address: %s", got)
 	}
 }
+
+// What is taken back leaves what was before it as it was.
+func TestTakeBack(t *testing.T) {
+	table, now := NewTable(10), start
+	table.TakeBack("a")
+	table.Fail("a", now)
+	table.TakeBack("a")
+	if table.Len() != 0 {
+		t.Error("a failure that was taken back is kept")
+	}
+	for range 4 {
+		table.Fail("a", now)
+	}
+	table.TakeBack("a")
+	if got := table.Wait("a", now); got != Delay(3) {
+		t.Errorf("wait %v after four failures less one, want %v", got, Delay(3))
+	}
+}

@@ -109,8 +109,11 @@ func guarded[T any](k *call, field string, do func() (T, error)) (T, error) {
 	}
 	k.c.guard.failures.Fail(key, time.Now())
 	v, err := do()
-	if !fault.Of(err).Has(field) {
+	switch {
+	case err == nil:
 		k.c.guard.failures.Succeed(key)
+	case !fault.Of(err).Has(field): // it was not looked at; guesses before it count
+		k.c.guard.failures.TakeBack(key)
 	}
 	return v, err
 }

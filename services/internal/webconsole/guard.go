@@ -2,10 +2,10 @@ package webconsole
 
 import (
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
@@ -31,6 +31,10 @@ const (
 	accountBurst = 20
 	accountEvery = 3 * time.Second
 	maxAccounts  = 1024 // names whose failures are counted
+	// Codes of an account's second factor, from such addresses: whoever tries
+	// them has its password, and of a million codes three are right at a time.
+	codeBurst = 10
+	codeEvery = time.Minute
 	// busyWait is how long to wait when too many are checked at once.
 	busyWait = 2 * time.Second
 )
@@ -40,16 +44,20 @@ const (
 // in. An attempt counts as a failure until it succeeds, also one that is broken
 // off.
 //
-// Failures in a row are counted for an address, because the administrator often
+// Failures in a row are counted for an address and for the account that it tries:
+// whoever has an account must not be able to have guesses at another's forgotten
+// by logging in with his own. They are counted for an address, because the administrator often
 // shares the network with whoever guesses; of IPv6 for a /64, in which addresses
 // are free. An address that somebody has logged in from is counted by itself
 // and not held up by what others do.
 type guard struct {
 	mu       sync.Mutex
 	failures *throttle.Table // by peer
+	personal *throttle.Table // by peer and account
 	networks map[string]*throttle.Bucket
 	accounts map[string]*throttle.Bucket
-	tokens   *throttle.Table // by network, of the API's tokens
+	codes    map[string]*throttle.Bucket // by account
+	tokens   *throttle.Table             // by network, of the API's tokens
 	all      throttle.Bucket
 	known    map[string]time.Time // address → last success
 	checks   map[string]int       // by peer, under way
@@ -58,8 +66,8 @@ type guard struct {
 
 func newGuard() *guard {
 	return &guard{
-		failures: throttle.NewTable(maxNetworks), tokens: throttle.NewTable(maxNetworks),
-		networks: map[string]*throttle.Bucket{}, accounts: map[string]*throttle.Bucket{},
+		failures: throttle.NewTable(maxNetworks), personal: throttle.NewTable(maxNetworks), tokens: throttle.NewTable(maxNetworks),
+		networks: map[string]*throttle.Bucket{}, accounts: map[string]*throttle.Bucket{}, codes: map[string]*throttle.Bucket{},
 		all:   throttle.Bucket{Size: failBurst, Every: failEvery},
 		known: map[string]time.Time{}, checks: map[string]int{},
 	}
@@ -68,7 +76,12 @@ func newGuard() *guard {
 // enter returns how long the address has to wait before it tries the account's
 // password, or 0 and what to call with the attempt's outcome.
 func (g *guard) enter(a netip.Addr, account string, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
-	a = a.Unmap().WithZone("")
+	return g.enterWith(a, account, false, now)
+}
+
+// enterWith is enter, of an attempt with or without a code.
+func (g *guard) enterWith(a netip.Addr, name string, code bool, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
+	a, name = a.Unmap().WithZone(""), cut(account.FoldName(name), 64)
 	network, address := throttle.Network(a), a.String()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -83,15 +96,20 @@ func (g *guard) enter(a netip.Addr, account string, now time.Time) (wait time.Du
 	if g.total >= most || g.checks[key] >= maxPeerChecks {
 		return busyWait, nil
 	}
-	if d := g.failures.Wait(key, now); d > 0 {
+	own := key + " " + name
+	if d := max(g.failures.Wait(key, now), g.personal.Wait(own, now)); d > 0 {
 		return d, nil
 	}
 	var taken []*throttle.Bucket
 	if !known {
-		for _, b := range []*throttle.Bucket{
+		buckets := []*throttle.Bucket{
 			bucketLocked(g.networks, network, maxNetworks, netBurst, netEvery),
-			bucketLocked(g.accounts, cut(strings.ToLower(account), 64), maxAccounts, accountBurst, accountEvery), &g.all,
-		} {
+			bucketLocked(g.accounts, name, maxAccounts, accountBurst, accountEvery), &g.all,
+		}
+		if code {
+			buckets = append(buckets, bucketLocked(g.codes, name, maxAccounts, codeBurst, codeEvery))
+		}
+		for _, b := range buckets {
 			if d := b.Take(now); d > 0 {
 				for _, b := range taken {
 					b.Return()
@@ -102,6 +120,7 @@ func (g *guard) enter(a netip.Addr, account string, now time.Time) (wait time.Du
 		}
 	}
 	g.failures.Fail(key, now)
+	g.personal.Fail(own, now)
 	g.total++
 	g.checks[key]++
 	return 0, func(good bool, now time.Time) {
@@ -115,6 +134,7 @@ func (g *guard) enter(a netip.Addr, account string, now time.Time) (wait time.Du
 			return
 		}
 		g.failures.Succeed(key)
+		g.personal.Succeed(own)
 		for _, b := range taken {
 			b.Return()
 		}
@@ -146,7 +166,6 @@ func (g *guard) tokenWait(a netip.Addr, now time.Time) time.Duration {
 }
 
 func (g *guard) tokenFailed(a netip.Addr, now time.Time) { g.tokens.Fail(tokenKey(a), now) }
-func (g *guard) tokenGood(a netip.Addr)                  { g.tokens.Succeed(tokenKey(a)) }
 
 // tokenKey is the address, of IPv6 its /64, in which addresses are free.
 func tokenKey(a netip.Addr) string {

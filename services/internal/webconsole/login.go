@@ -136,7 +136,7 @@ func (c *Console) tryLogin(w http.ResponseWriter, r *http.Request, name, passwor
 		wait(http.StatusServiceUnavailable, 2*time.Second, words.T("login.starting"))
 		return
 	}
-	after, done := c.guard.enter(from, name, time.Now())
+	after, done := c.guard.enterWith(from, name, code != "", time.Now())
 	if done == nil {
 		log(slog.LevelInfo, "login delayed", "wait", after.Round(time.Millisecond))
 		wait(http.StatusTooManyRequests, after, words.T("login.wait", seconds(after)))

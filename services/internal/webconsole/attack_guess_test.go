@@ -1,0 +1,117 @@
+package webconsole
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-meet/parley/services/internal/throttle"
+)
+
+// Whoever has an account does not have guesses at another's forgotten by logging
+// in with his own, and what he typed wrong himself is forgotten.
+func TestGuardOfTwoAccounts(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	a := netip.MustParseAddr("192.0.2.7")
+	g := newGuard()
+	enter := func(name string, good bool) time.Duration {
+		wait, done := g.enter(a, name, now)
+		if done != nil {
+			done(good, now)
+		}
+		return wait
+	}
+	guesses := 0
+	for range 600 {
+		now = now.Add(time.Second)
+		if enter("admin", false) == 0 {
+			guesses++
+		}
+		enter("viewer", true)
+	}
+	// One, two, four … seconds between, then a minute.
+	if guesses > 20 {
+		t.Errorf("%d guesses in ten minutes", guesses)
+	}
+	if wait := enter(" ADMIN ", false); wait == 0 {
+		t.Error("another way to write the name is another account")
+	}
+	now = now.Add(throttle.MaxDelay)
+	enter("viewer", false)
+	if wait := enter("viewer", true); wait != 0 {
+		t.Errorf("the own account waits %v", wait)
+	}
+}
+
+// Codes of a second factor: who has the password and many addresses has no more
+// than one in a minute; where somebody has logged in before nobody waits for that.
+func TestGuardOfCodes(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	g := newGuard()
+	home := netip.MustParseAddr("198.51.100.7")
+	if _, done := g.enter(home, "admin", now); done == nil {
+		t.Fatal("the first login waits")
+	} else {
+		done(true, now)
+	}
+	checked := 0
+	const minutes = 60
+	for i := range minutes * 60 {
+		now = now.Add(time.Second)
+		if _, done := g.enterWith(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), "admin", true, now); done != nil {
+			checked++
+			done(false, now)
+		}
+	}
+	if most := codeBurst + minutes + 1; checked > most || checked < minutes {
+		t.Errorf("%d codes were checked in an hour, want at most %d", checked, most)
+	}
+	if _, done := g.enterWith(home, "admin", true, now); done == nil {
+		t.Error("the owner waits where he was before")
+	}
+}
+
+// Who sits at another's session finds the password no sooner by sending, between
+// two guesses, what is refused before it is looked at.
+func TestAttackOwnPassword(t *testing.T) {
+	r := newRig(t, testPassword)
+	b := r.loggedIn()
+	const next = "a new password, long"
+	form := func(current, confirm string) answer {
+		return b.api("PUT", "/api/v1/account/password", fmt.Sprintf(`{"current":%q,"new":%q,"confirm":%q}`, current, next, confirm))
+	}
+	guesses := 0
+	for i := range 12 {
+		if a := form(fmt.Sprint("guess ", i), next); a.status == http.StatusUnprocessableEntity {
+			guesses++
+		} else if a.status != http.StatusTooManyRequests {
+			t.Fatalf("guess %d: %d %s", i, a.status, a.body)
+		}
+		if a := form("guess", "something else"); a.status == http.StatusUnprocessableEntity && !strings.Contains(a.body, "confirm") {
+			t.Fatalf("the form that is not looked at: %s", a.body)
+		}
+	}
+	if guesses > 6 {
+		t.Errorf("%d of 12 guesses were looked at", guesses)
+	}
+}
+
+// A program's token is good also where somebody tries wrong ones.
+func TestAttackTokenNeighbour(t *testing.T) {
+	r := newRig(t, testPassword)
+	hand := r.program(r.loggedIn(), "view")
+	guesser, slowed := r.browser(), false
+	for range 20 {
+		a := guesser.call("GET", "/api/v1/status", nil, http.Header{"Authorization": {"Bearer parley_" + strings.Repeat("x", 43)}})
+		slowed = slowed || a.status == http.StatusTooManyRequests
+		if a := hand.get("/api/v1/status"); a.status != http.StatusOK {
+			t.Fatalf("the good token: %d", a.status)
+		}
+	}
+	if !slowed {
+		t.Error("a good token makes wrong ones free")
+	}
+}
