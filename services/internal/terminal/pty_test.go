@@ -167,7 +167,10 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
+// newRig has its test run beside others: most of its time is waiting.
 func newRig(t *testing.T) *rig {
+	t.Helper()
+	t.Parallel()
 	m, name := ptyPair(t)
 	r := startRig(t, func(string) (Device, error) { return open(name, false) })
 	r.pty = m
