@@ -140,7 +140,7 @@ func (c *Console) nav(p page, w *look.Words) []look.Section {
 			if s.Path == "" {
 				s.Path = q.Path
 			}
-			s.Items = append(s.Items, look.Item{Title: w.T(q.Title), Path: q.Path, Current: q.Path == p.Path})
+			s.Items = append(s.Items, look.Item{Title: w.T(q.Title), Path: q.Path, Current: q.Path == p.Path || p.NoTab && strings.HasPrefix(p.Path, q.Path+"/")})
 		}
 		if s.Path != "" {
 			out = append(out, s)
