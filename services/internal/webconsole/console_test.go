@@ -33,7 +33,7 @@ func TestLogin(t *testing.T) {
 	if a := b.get("/"); a.status != http.StatusSeeOther || a.header.Get("Location") != "/login" {
 		t.Fatalf("a stranger at /: %d to %q", a.status, a.header.Get("Location"))
 	}
-	for _, x := range []struct{ name, password string }{{"admin", "wrong"}, {"root", testPassword}, {"admin", ""}} {
+	for _, x := range []struct{ name, password string }{{"admin", "mistaken guess"}, {"root", testPassword}, {"admin", ""}} {
 		a := b.do("POST", "/login", url.Values{"name": {x.name}, "password": {x.password}})
 		if a.status != http.StatusForbidden || !strings.Contains(a.body, "Wrong name or password") || a.header.Get("Set-Cookie") != "" {
 			t.Errorf("%s/%s: %d, cookie %q", x.name, x.password, a.status, a.header.Get("Set-Cookie"))
@@ -77,7 +77,7 @@ func TestLogin(t *testing.T) {
 		t.Errorf("%d sessions after logout", r.c.sessions.Len())
 	}
 	logs := r.logs.String()
-	if strings.Contains(logs, testPassword) || strings.Contains(logs, "wrong") {
+	if strings.Contains(logs, testPassword) || strings.Contains(logs, "mistaken guess") {
 		t.Errorf("the log has a password:\n%s", logs)
 	}
 	for _, want := range []string{"login failed", "admin=false", "login delayed", "msg=login ", "msg=logout", "from=127.0.0.1"} {
