@@ -17,7 +17,10 @@ const (
 	IdleLimit     = 30 * time.Minute // without a request that the user made
 	AbsoluteLimit = 12 * time.Hour
 	MaxSessions   = 64 // at a new login the one longest unused is ended
-	tokenSize     = 32 // bytes
+	// MaxOwn is how many of those one account has, so that nobody ends others'
+	// sessions by logging in again and again.
+	MaxOwn    = 16
+	tokenSize = 32 // bytes
 )
 
 // Ended says why a session is no more; the login page tells.
@@ -92,18 +95,35 @@ func (t *Sessions) Create(s Session, now time.Time) string {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	own := func(o *Session) bool { return o.Name == s.Name }
+	for t.countLocked(own) >= MaxOwn {
+		t.dropLocked(now, own)
+	}
 	for len(t.m) >= MaxSessions {
-		t.dropLocked(now)
+		t.dropLocked(now, func(*Session) bool { return true })
 	}
 	t.m[s.key] = &s
 	return token
 }
 
-// dropLocked ends what has expired, or else the session longest unused.
-func (t *Sessions) dropLocked(now time.Time) {
+func (t *Sessions) countLocked(which func(*Session) bool) (n int) {
+	for _, s := range t.m {
+		if which(s) {
+			n++
+		}
+	}
+	return n
+}
+
+// dropLocked ends, of such sessions, those that have expired, or else the one
+// longest unused. There must be one.
+func (t *Sessions) dropLocked(now time.Time, which func(*Session) bool) {
 	var oldest *Session
 	dropped := false
 	for k, s := range t.m {
+		if !which(s) {
+			continue
+		}
 		if s.expiredLocked(now) != "" {
 			delete(t.m, k)
 			dropped = true

@@ -2,6 +2,7 @@ package look
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +68,7 @@ func TestSessionsAreBounded(t *testing.T) {
 	var tokens []string
 	for i := range 3 * MaxSessions {
 		at := now.Add(time.Duration(i) * time.Second)
-		tokens = append(tokens, table.Create(Session{Name: "admin", Stamp: "A"}, at))
+		tokens = append(tokens, table.Create(Session{Name: fmt.Sprint("name", i), Stamp: "A"}, at))
 		if _, why := table.Get(used, at, true, c); why != "" {
 			t.Fatalf("after %d logins the session in use is ended: %q", i+1, why)
 		}
@@ -128,5 +129,26 @@ func TestSessionsAreListed(t *testing.T) {
 	table.SetFlash(own, &Flash{Text: "x"})
 	if f := table.TakeFlash(own); f == nil || f.Text != "x" || table.TakeFlash(own) != nil {
 		t.Error("a flash is told once")
+	}
+}
+
+// Whoever logs in again and again ends his own sessions, and nobody else's.
+func TestSessionsOfOneAccount(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	table := NewSessions("__Host-x", 4)
+	other := table.Create(Session{Name: "admin", Stamp: "A"}, now)
+	first := table.Create(Session{Name: "vera", Stamp: "A"}, now)
+	for i := range 3 * MaxSessions {
+		now = now.Add(time.Second)
+		table.Create(Session{Name: "vera", Stamp: "A"}, now)
+		if want := min(i+3, MaxOwn+1); table.Len() != want {
+			t.Fatalf("%d sessions after %d logins, want %d", table.Len(), i+2, want)
+		}
+	}
+	if _, why := table.Get(other, now, true, stamp("A")); why != "" {
+		t.Errorf("the other account's session is ended: %q", why)
+	}
+	if _, why := table.Get(first, now, true, stamp("A")); why != EndedUnknown {
+		t.Errorf("the own oldest one: %q", why)
 	}
 }
