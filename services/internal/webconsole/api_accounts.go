@@ -45,6 +45,7 @@ type Self struct {
 
 func (c *Console) accountEndpoints() []endpoint {
 	a := c.cfg.Admin
+	// A token that leaked must not be able to make a way in that outlives it.
 	person := func(e *endpoint) { e.NoToken = true }
 	return []endpoint{
 		get("/api/v1/account", "getSelf", "Who calls.", needView,
@@ -72,19 +73,19 @@ func (c *Console) accountEndpoints() []endpoint {
 		get("/api/v1/accounts", "listAccounts", "Who may log in.", needView,
 			func(k *call) ([]account.Account, error) { return a.Accounts(k.ctx()) }),
 		send("POST", "/api/v1/accounts", "addAccount", "Add an operator.", needOperate,
-			func(k *call, in admin.AccountInput) (none, error) { return none{}, a.AddAccount(k.ctx(), k.who, in) }),
+			func(k *call, in admin.AccountInput) (none, error) { return none{}, a.AddAccount(k.ctx(), k.who, in) }).with(person),
 		act("DELETE", "/api/v1/accounts/{name}", "removeAccount", "Remove an operator. His sessions and tokens end.", needOperate,
 			func(k *call) (none, error) { return none{}, a.RemoveAccount(k.ctx(), k.who, k.r.PathValue("name")) }),
 		send("PUT", "/api/v1/accounts/{name}/authority", "setAuthority", "Set what an operator may do.", needOperate,
 			func(k *call, in AuthorityInput) (none, error) {
 				return none{}, a.SetAuthority(k.ctx(), k.who, k.r.PathValue("name"), in.Authority)
-			}),
+			}).with(person),
 		send("PUT", "/api/v1/accounts/{name}/password", "resetPassword", "Set another's password, who must change it at the next login.", needOperate,
 			func(k *call, in NewPassword) (none, error) {
 				return none{}, a.ResetPassword(k.ctx(), k.who, k.r.PathValue("name"), in.Password)
-			}),
+			}).with(person),
 		act("DELETE", "/api/v1/accounts/{name}/totp", "removeTOTP", "Turn another's second factor off.", needOperate,
-			func(k *call) (none, error) { return none{}, a.RemoveTOTP(k.ctx(), k.who, k.r.PathValue("name")) }),
+			func(k *call) (none, error) { return none{}, a.RemoveTOTP(k.ctx(), k.who, k.r.PathValue("name")) }).with(person),
 		get("/api/v1/tokens", "listTokens", "Tokens for automation, without their secrets.", needView,
 			func(k *call) ([]account.Token, error) { return a.Tokens(k.ctx()) }),
 		send("POST", "/api/v1/tokens", "addToken", "Make a token. Its secret is in this answer and nowhere else.", needOperate,

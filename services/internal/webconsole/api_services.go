@@ -191,6 +191,11 @@ func (c *Console) logs(k *call, name string) error {
 		return c.followLogs(k, req, search)
 	}
 	k.patient(logLimit)
+	release, err := c.reading(k)
+	if err != nil {
+		return err
+	}
+	defer release()
 	lines, err := c.pastLogs(k.ctx(), req, search)
 	if err != nil {
 		return err
@@ -237,6 +242,11 @@ func (c *Console) pastLogs(ctx context.Context, req control.Request, search stri
 // followLogs sends lines as events until somebody goes. A browser that does not
 // keep up loses its stream, not the appliance its memory.
 func (c *Console) followLogs(k *call, req control.Request, search string) error {
+	leave, err := c.take(k, "follow", c.follows, maxActorFollows, 0)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	release, err := c.stream(k)
 	if err != nil {
 		return err
@@ -291,11 +301,9 @@ func (c *Console) followLogs(k *call, req control.Request, search string) error 
 			return nil
 		case <-tick.C:
 		}
-		if k.session != nil {
-			if s, _, _ := c.session(k.r, false); s == nil {
-				_ = out.send("event: end\ndata: {}\n\n")
-				return nil
-			}
+		if !k.still() {
+			_ = out.send("event: end\ndata: {}\n\n")
+			return nil
 		}
 		if time.Since(last) > streamHeart {
 			if out.send(":\n\n") != nil {

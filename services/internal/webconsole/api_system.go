@@ -55,7 +55,7 @@ func (c *Console) systemEndpoints() []endpoint {
 	return []endpoint{
 		get("/api/v1/status", "getStatus", "The appliance at a glance.", needView, c.report),
 		get("/api/v1/system", "getSystem", "Time, versions and identity.", needView,
-			func(k *call) (*admin.System, error) { return a.System(k.ctx()) }),
+			func(k *call) (*admin.System, error) { return a.System(k.ctx()) }).with(c.held),
 		send("PUT", "/api/v1/system/time", "setTime", "Set the clock.", needOperate,
 			func(k *call, in TimeInput) (none, error) { return none{}, a.SetTime(k.ctx(), k.who, in.Time) }),
 		act("POST", "/api/v1/system/reboot", "reboot", "Restart the machine.", needOperate,
@@ -83,7 +83,7 @@ func (c *Console) systemEndpoints() []endpoint {
 					}
 				}
 				return a.Audit(k.ctx(), n)
-			}).with(func(e *endpoint) { e.Query = []param{{"lines", "how many; 200 when not given", "integer"}} }),
+			}).with(func(e *endpoint) { e.Query = []param{{"lines", "how many; 200 when not given", "integer"}} }).with(c.held),
 		get("/api/v1/notices", "getNotices", "What every operator must be told.", needView,
 			func(k *call) ([]string, error) { return a.Notices(k.ctx()) }),
 		act("DELETE", "/api/v1/notices", "seeNotices", "They have been seen.", needOperate,

@@ -2,6 +2,7 @@ package webconsole
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -32,6 +33,17 @@ func (k *call) admin() admin.Administrator { return k.c.cfg.Admin }
 
 // may reports whether the caller may change things.
 func (k *call) may() bool { return k.who.Authority == account.Operate }
+
+// still reports whether the session, or the token, is as good as it was.
+func (k *call) still() bool {
+	if k.session != nil {
+		s, _, _ := k.c.session(k.r, false)
+		return s != nil
+	}
+	secret, _ := bearer(k.r)
+	_, err := k.admin().TokenActor(secret)
+	return !errors.Is(err, admin.ErrUnknown)
+}
 
 // connected returns when the request's connection was made; without one that
 // the gate let in it is the zero time, which confirms nothing.

@@ -130,8 +130,12 @@ func (c *Console) logView(k *call, name string) logData {
 	}
 	req, search, err := logRequest(k, name)
 	if err == nil {
-		req.Lines, req.Follow = shownLines, false
-		d.Lines, err = c.pastLogs(k.ctx(), req, search)
+		var release func()
+		if release, err = c.reading(k); err == nil {
+			defer release()
+			req.Lines, req.Follow = shownLines, false
+			d.Lines, err = c.pastLogs(k.ctx(), req, search)
+		}
 	}
 	if err != nil {
 		d.Error = k.failure(err).Message

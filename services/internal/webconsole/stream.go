@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -12,9 +13,18 @@ import (
 const (
 	maxStreams        = 32
 	maxSessionStreams = 4
-	streamEvery       = time.Second
-	streamHeart       = 15 * time.Second // a comment, to notice who is gone
-	streamWrite       = 5 * time.Second  // for a browser to take an event
+	maxActorStreams   = 12 // of an account with all its sessions; of a token
+	// Logs that are followed: each holds a connection to PID 1, which gives this
+	// process 16 and is needed for everything else too.
+	maxFollows      = 6
+	maxActorFollows = 3
+	// Long answers that are being read or sent, which are held in memory.
+	maxReads      = 4
+	maxActorReads = 2
+	readWait      = 5 * time.Second // for one of those to end
+	streamEvery   = time.Second
+	streamHeart   = 15 * time.Second // a comment, to notice who is gone
+	streamWrite   = 5 * time.Second  // for a browser to take an event
 )
 
 // events sends the status page's changes as server-sent events (HTML, 9.2):
@@ -78,22 +88,94 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// stream counts a long answer in, of all and of the session.
+// tally counts what callers have under way.
+type tally struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+// enter counts one more of the caller in, if it may have so many.
+func (t *tally) enter(name string, most int) (leave func(), ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n[name] >= most {
+		return nil, false
+	}
+	if t.n == nil {
+		t.n = map[string]int{}
+	}
+	t.n[name]++
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.n[name]--; t.n[name] == 0 {
+			delete(t.n, name)
+		}
+	}, true
+}
+
+// take counts the call in among those that hold one of slots, of which one
+// caller has at most so many; it waits as long for one.
+func (c *Console) take(k *call, what string, slots chan struct{}, most int, wait time.Duration) (release func(), err error) {
+	leave, ok := c.actors.enter(what+" "+k.who.Name, most)
+	if !ok {
+		return nil, errBusy
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case slots <- struct{}{}:
+		return func() { <-slots; leave() }, nil
+	default:
+	}
+	select {
+	case slots <- struct{}{}:
+		return func() { <-slots; leave() }, nil
+	case <-timer.C:
+	case <-k.ctx().Done():
+	}
+	leave()
+	return nil, errBusy
+}
+
+// reading counts a long answer in that is read at once.
+func (c *Console) reading(k *call) (release func(), err error) {
+	return c.take(k, "read", c.reads, maxActorReads, readWait)
+}
+
+// held counts an endpoint's answers in until they have been taken.
+func (c *Console) held(e *endpoint) {
+	do := e.do
+	e.do = func(k *call) (any, error) {
+		release, err := c.reading(k)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		v, err := do(k)
+		if err != nil {
+			return nil, err
+		}
+		writeJSON(k.w, http.StatusOK, v)
+		return written{}, nil
+	}
+}
+
+// stream counts a long answer in, of all, of the caller and of the session.
 func (c *Console) stream(k *call) (release func(), err error) {
+	ofActor, err := c.take(k, "stream", c.streams, maxActorStreams, 0)
+	if err != nil {
+		return nil, err
+	}
 	ofSession := func() {}
 	if k.session != nil {
 		var ok bool
 		if ofSession, ok = c.sessions.Stream(k.session); !ok {
+			ofActor()
 			return nil, errBusy
 		}
 	}
-	select {
-	case c.streams <- struct{}{}:
-	default:
-		ofSession()
-		return nil, errBusy
-	}
-	return func() { <-c.streams; ofSession() }, nil
+	return func() { ofActor(); ofSession() }, nil
 }
 
 func tooMany(w http.ResponseWriter) {

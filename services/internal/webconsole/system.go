@@ -85,6 +85,11 @@ type auditRow struct {
 }
 
 func (c *Console) auditPage(k *call) (any, error) {
+	release, err := k.c.reading(k)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	list, err := k.admin().Audit(k.ctx(), 200)
 	if err != nil {
 		return nil, err

@@ -64,6 +64,9 @@ type Console struct {
 	handler  http.Handler
 	streams  chan struct{} // holds a token for each
 	ops      chan struct{} // likewise
+	follows  chan struct{} // likewise
+	reads    chan struct{} // likewise
+	actors   tally         // of those
 
 	gate     *gate
 	probe    *http.Client
@@ -105,6 +108,7 @@ func New(cfg Config) *Console {
 		cfg: cfg, face: sync.OnceValue(newFace), sessions: look.NewSessions(sessionCookie, maxSessionStreams), steps: newSteps(),
 		stranger: newStrangers(cfg.Log), guard: newGuard(), source: newSource(cfg.Appliance, cfg.Interfaces),
 		streams: make(chan struct{}, maxStreams), ops: make(chan struct{}, maxOps),
+		follows: make(chan struct{}, maxFollows), reads: make(chan struct{}, maxReads),
 		gate: newGate(), stopping: make(chan struct{}), byPath: map[string]page{},
 	}
 	c.openapi = sync.OnceValue(c.describe)
