@@ -7,6 +7,7 @@
 package durable
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,7 +38,7 @@ func WriteFile(path string, data []byte, mode os.FileMode) (err error) {
 		return fmt.Errorf("replace %s: %w", path, err)
 	}
 	tmp := temporary(path)
-	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
+	if err := clearAway(tmp); err != nil {
 		return fmt.Errorf("replace %s: %w", path, err)
 	}
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
@@ -59,7 +60,7 @@ func WriteFile(path string, data []byte, mode os.FileMode) (err error) {
 		{"write", func() error { _, err := f.Write(data); return err }},
 		{"fsync", f.Sync},
 		{"close", f.Close},
-		{"rename", func() error { return os.Rename(tmp, path) }},
+		{"rename", func() error { return put(tmp, path) }},
 	} {
 		if err := step(s.name); err != nil {
 			return err
@@ -80,16 +81,42 @@ func temporary(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
 }
 
+// put renames tmp to path, also where a folder stands in its place: a folder
+// that several processes write in must not be blocked by one of them.
+func put(tmp, path string) error {
+	err := os.Rename(tmp, path)
+	if info, lerr := os.Lstat(path); err == nil || lerr != nil || !info.IsDir() {
+		return err
+	}
+	if err := clearAway(path); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// clearAway removes what is at path. A folder that cannot be removed, because
+// something is in it, is moved aside.
+func clearAway(path string) error {
+	err := os.Remove(path)
+	if err == nil || os.IsNotExist(err) {
+		return nil
+	}
+	if info, lerr := os.Lstat(path); lerr != nil || !info.IsDir() {
+		return err
+	}
+	return os.Rename(path, filepath.Join(filepath.Dir(path), ".aside-"+rand.Text()))
+}
+
 // Remove deletes path durably, and what an interrupted write left of it: it may
 // be a secret. A file that is not there is no error.
 func Remove(path string) error {
 	gone := false
 	for _, p := range []string{path, temporary(path)} {
-		err := os.Remove(p)
-		if err != nil && !os.IsNotExist(err) {
+		_, missing := os.Lstat(p)
+		if err := clearAway(p); err != nil {
 			return err
 		}
-		gone = gone || err == nil
+		gone = gone || missing == nil
 	}
 	if !gone {
 		return nil

@@ -98,3 +98,46 @@ func TestRemove(t *testing.T) {
 		}
 	}
 }
+
+// In a folder that others write in too, theirs are no obstacle: a folder with
+// something in it, where the file or its next content is to be.
+func TestObstacles(t *testing.T) {
+	for _, name := range []string{"state", ".state.tmp"} {
+		for _, kind := range []string{"folder", "full folder", "link"} {
+			dir := t.TempDir()
+			path, at := filepath.Join(dir, "state"), filepath.Join(dir, name)
+			place := func() {
+				t.Helper()
+				var err error
+				switch kind {
+				case "folder":
+					err = os.Mkdir(at, 0o700)
+				case "full folder":
+					err = os.MkdirAll(filepath.Join(at, "x"), 0o700)
+				case "link":
+					err = os.Symlink("elsewhere", at)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			place()
+			if err := WriteFile(path, []byte("new"), 0o600); err != nil {
+				t.Errorf("%s at %s: %v", kind, name, err)
+			}
+			if got, err := os.ReadFile(path); string(got) != "new" {
+				t.Errorf("%s at %s: %q, %v", kind, name, got, err)
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			place()
+			if err := Remove(path); err != nil {
+				t.Errorf("%s at %s: remove: %v", kind, name, err)
+			}
+			if _, err := os.Lstat(at); !os.IsNotExist(err) {
+				t.Errorf("%s at %s is still there", kind, name)
+			}
+		}
+	}
+}

@@ -40,8 +40,8 @@ func TestOpen(t *testing.T) {
 		}()
 		select {
 		case err := <-done:
-			if !errors.Is(err, errKind) {
-				t.Errorf("%s: %v, want %v", name, err, errKind)
+			if !errors.Is(err, ErrKind) {
+				t.Errorf("%s: %v, want %v", name, err, ErrKind)
 			}
 		case <-time.After(5 * time.Second):
 			t.Errorf("%s: waits for ever", name)
