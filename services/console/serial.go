@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sync/errgroup"
@@ -32,6 +33,8 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 	if err != nil {
 		return fmt.Errorf("-listen %q: port: %w", listen, err)
 	}
+	room := &reserve{path: filepath.Join(layout.PermDir, "console-serial", "reserve"), log: log}
+	room.fill()
 	pid1 := &control.Client{Path: layout.ControlSocket}
 	keeper := credential.NewKeeper(credential.NewStore(), credential.NewHasher(4), rand.Reader)
 	adm := admin.New(admin.Config{
@@ -41,6 +44,8 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 		Hasher:     keeper.Hasher,
 		Interfaces: nic.List,
 		Dir:        layout.CredentialDir,
+		Insist:     true,
+		MakeRoom:   room.Free,
 		Log:        log,
 	})
 	defer adm.Close()

@@ -25,6 +25,11 @@ func New(cfg Config) *Admin {
 		cfg.Now = time.Now
 	}
 	f := statefile.New(cfg.Dir)
+	if cfg.Insist {
+		f.Insist = func(err error) {
+			cfg.Log.Error("another process keeps the lock of the settings: they are changed without", "folder", cfg.Dir, "error", err)
+		}
+	}
 	return &Admin{
 		cfg:       cfg,
 		folder:    f,
@@ -57,6 +62,10 @@ func (a *Admin) act(ctx context.Context, who Actor, what string, do func() (deta
 // himself.
 func (a *Admin) own(ctx context.Context, who Actor, what string, do func() (detail string, err error)) error {
 	detail, err := do()
+	if errors.Is(err, syscall.ENOSPC) && a.cfg.MakeRoom != nil && a.cfg.MakeRoom() {
+		a.cfg.Log.Warn("the disk is full: space that was put by is used", "what", what)
+		detail, err = do()
+	}
 	if fault.Of(err) != nil {
 		return err
 	}

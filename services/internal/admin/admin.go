@@ -72,8 +72,15 @@ type Config struct {
 	// Dir is the folder that both consoles share on /perm (layout.CredentialDir):
 	// accounts, tokens, audit log, connector, certificates, trusted authorities.
 	Dir string
-	Log *slog.Logger
-	Now func() time.Time // nil: time.Now
+	// Insist is for the terminals' process, which must be able to set things
+	// right whatever the other one does: a lock that is never given back does not
+	// stop it.
+	Insist bool
+	// MakeRoom frees space that was put by for the day the disk is full, or
+	// returns false. nil: there is none.
+	MakeRoom func() bool
+	Log      *slog.Logger
+	Now      func() time.Time // nil: time.Now
 }
 
 // Admin does it. Make it with New.

@@ -31,6 +31,9 @@ const lockName = "lock"
 // mean harm.
 const lockWait = 10 * time.Second
 
+// shortWait is lockWait for one who goes on without the lock, and did so before.
+const shortWait = time.Second
+
 // lockPoll is how often the lock is tried.
 const lockPoll = 10 * time.Millisecond
 
@@ -39,8 +42,15 @@ var ErrLocked = errors.New("another process is changing the settings: try again"
 
 // Folder is a folder with a lock.
 type Folder struct {
-	Dir  string
-	turn chan struct{} // holds a token while this process has the lock, or tries
+	Dir string
+	// Insist, when it is not nil, has Lock go on without the lock when another
+	// process keeps it for too long, and is called then. It is for the one process
+	// that must be able to set things right whatever another does; what both
+	// change at the same moment may be lost.
+	Insist func(error)
+
+	turn    chan struct{} // holds a token while this process has the lock, or tries
+	without bool          // the last one was not given; guarded by turn
 }
 
 // New returns the folder dir, which must be there when it is used.
@@ -52,6 +62,7 @@ func (f *Folder) Path(name string) string { return filepath.Join(f.Dir, name) }
 // Lock waits until nobody else changes something in the folder. On a read-only
 // file system that has no lock yet nobody can, and it returns at once.
 func (f *Folder) Lock(ctx context.Context) (unlock func(), err error) {
+	asked := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, lockWait, ErrLocked)
 	defer cancel()
 	select {
@@ -60,6 +71,14 @@ func (f *Folder) Lock(ctx context.Context) (unlock func(), err error) {
 		return nil, context.Cause(ctx)
 	}
 	free := func() { <-f.turn }
+	if f.Insist != nil {
+		if f.without {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeoutCause(ctx, shortWait, ErrLocked)
+			defer cancel()
+		}
+		f.without = false
+	}
 	l, err := f.openLock()
 	if errors.Is(err, syscall.EROFS) {
 		return free, nil
@@ -68,29 +87,45 @@ func (f *Folder) Lock(ctx context.Context) (unlock func(), err error) {
 		free()
 		return nil, fmt.Errorf("lock %s: %w", f.Dir, err)
 	}
+	// failed ends a wait in vain.
+	failed := func(err error) (func(), error) {
+		l.Close()
+		if f.Insist != nil && asked.Err() == nil {
+			f.without = true
+			f.Insist(err)
+			return free, nil
+		}
+		free()
+		return nil, err
+	}
 	for {
 		err := syscall.Flock(int(l.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return func() { l.Close(); free() }, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			l.Close()
-			free()
-			return nil, fmt.Errorf("lock %s: %w", f.Dir, err)
+			return failed(fmt.Errorf("lock %s: %w", f.Dir, err))
 		}
 		select {
 		case <-time.After(lockPoll):
 		case <-ctx.Done():
-			l.Close()
-			free()
-			return nil, context.Cause(ctx)
+			return failed(context.Cause(ctx))
 		}
 	}
 }
 
+// openLock opens the lock, or makes it. What is there and is no file that
+// everybody of the folder's group can open, another process has put there: it
+// goes.
 func (f *Folder) openLock() (*os.File, error) {
 	path := f.Path(lockName)
 	l, err := durable.Open(path)
+	if errors.Is(err, durable.ErrKind) || errors.Is(err, fs.ErrPermission) {
+		if err := durable.Remove(path); err != nil {
+			return nil, err
+		}
+		l, err = durable.Open(path)
+	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return l, err
 	}
@@ -216,11 +251,13 @@ func (f *File[T]) Load() (T, error) {
 	return v, nil
 }
 
-// class tells a disk that has lost the file from a process that has no file
-// descriptors left just now. Only the first may count as damage: what is laid
-// down in the file (a second factor) must not be got round by the other.
+// class tells a disk that has lost the file, or a process that took it from the
+// others, from a process that has no file descriptors left just now. Only the
+// first may count as damage: what is laid down in the file (a second factor) must
+// not be got round by the other. Whoever could take the file away could as well
+// change it.
 func (f *File[T]) class(err error) error {
-	for _, e := range []error{syscall.EIO, syscall.EUCLEAN, syscall.EBADMSG} {
+	for _, e := range []error{syscall.EIO, syscall.EUCLEAN, syscall.EBADMSG, syscall.EACCES, syscall.EPERM} {
 		if errors.Is(err, e) {
 			return &DamagedError{f.Path(), err}
 		}

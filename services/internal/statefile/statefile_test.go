@@ -150,8 +150,9 @@ func TestDamage(t *testing.T) {
 func TestNoDescriptors(t *testing.T) {
 	f := file(t.TempDir())
 	for err, damaged := range map[error]bool{
-		&fs.PathError{Err: syscall.EMFILE}: false, &fs.PathError{Err: syscall.ENFILE}: false, &fs.PathError{Err: syscall.EACCES}: false,
-		&fs.PathError{Err: syscall.EIO}: true, &fs.PathError{Err: syscall.EUCLEAN}: true,
+		&fs.PathError{Err: syscall.EMFILE}: false, &fs.PathError{Err: syscall.ENFILE}: false, &fs.PathError{Err: syscall.ENOMEM}: false,
+		&fs.PathError{Err: syscall.EACCES}: true, // a chmod by the other console must not keep everybody out
+		&fs.PathError{Err: syscall.EIO}:    true, &fs.PathError{Err: syscall.EUCLEAN}: true,
 	} {
 		if got := f.class(err); IsDamaged(got) != damaged || !errors.Is(got, err) {
 			t.Errorf("%v: damaged is %v", err, !damaged)
@@ -251,18 +252,78 @@ func TestLockIsKept(t *testing.T) {
 	})
 }
 
-// The lock is a link or a FIFO: somebody else's doing.
+// One who insists goes on without a lock that another process never gives back;
+// the first time he waits, then not for long, and the lock counts again later.
+func TestInsist(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		mine, other := New(dir), New(dir)
+		told := 0
+		mine.Insist = func(err error) {
+			if !errors.Is(err, ErrLocked) {
+				t.Error(err)
+			}
+			told++
+		}
+		unlock, err := other.Lock(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, most := range []time.Duration{lockWait, shortWait, shortWait} {
+			began := time.Now()
+			free, err := mine.Lock(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			free()
+			if took := time.Since(began); took > most || told != i+1 {
+				t.Errorf("wait %d took %v, told %d times", i+1, took, told)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := mine.Lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, want that of the context", err)
+		}
+		unlock()
+		free, err := mine.Lock(t.Context())
+		if err != nil || told != 3 {
+			t.Fatal(err, told)
+		}
+		go func() {
+			time.Sleep(5 * time.Second)
+			free()
+		}()
+		if free, err := other.Lock(t.Context()); err != nil {
+			t.Error(err)
+		} else {
+			free()
+		}
+	})
+}
+
+// The lock is a link, a FIFO or a folder: somebody else's doing, who must not
+// keep the others from changing anything.
 func TestStrangeLock(t *testing.T) {
 	for name, make := range map[string]func(string) error{
-		"link": func(p string) error { return os.Symlink("x.json", p) },
-		"fifo": func(p string) error { return syscall.Mkfifo(p, 0o660) },
+		"link":   func(p string) error { return os.Symlink("x.json", p) },
+		"fifo":   func(p string) error { return syscall.Mkfifo(p, 0o660) },
+		"folder": func(p string) error { return os.MkdirAll(p+"/x", 0o700) },
 	} {
 		f := New(t.TempDir())
 		if err := make(f.Path(lockName)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Lock(t.Context()); err == nil {
-			t.Errorf("%s: taken for a lock", name)
+		unlock, err := f.Lock(t.Context())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
 		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if _, err := New(f.Dir).Lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: another has the lock too: %v", name, err)
+		}
+		cancel()
+		unlock()
 	}
 }
