@@ -2,6 +2,7 @@ package credential
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -126,5 +127,15 @@ func (k *Keeper) Login() (Credential, error) {
 // set as the administrator's own: it was shown on the screen.
 func (k *Keeper) IsGenerated(password string) bool {
 	p := k.Plain()
-	return p != "" && compact(p) == compact(password)
+	return p != "" && subtle.ConstantTimeCompare([]byte(compact(p)), []byte(compact(password))) == 1
+}
+
+// Shown reports whether password is the generated one that the screen shows, and
+// is in force. It asks no file that another process could have put in the
+// place of the generated password's hash: whoever reads the screen comes in.
+func (k *Keeper) Shown(password string) bool {
+	if c, err := k.Store.Current(); err == nil && !c.Generated {
+		return false // one was set a moment ago
+	}
+	return k.IsGenerated(password)
 }

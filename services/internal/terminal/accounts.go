@@ -12,6 +12,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/fault"
 )
 
 var usersForms = []string{"users", "users add NAME operate|view", "users passwd NAME", "users authority NAME operate|view",
@@ -203,12 +204,17 @@ func (s *session) cmdPasswd(ctx context.Context, _ []string) error {
 }
 
 // setPassword sets the own password. Where the administrator's cannot be read,
-// the current one is the generated one, which the Administrator does not take.
+// or the generated one's hash is gone or another's, the current one is the
+// generated one, which the Administrator does not take.
 func (s *session) setPassword(ctx context.Context, current, next string) error {
 	k := s.c.cfg.Keeper
+	err := s.do(ctx, "passwd", opLimit, func(ctx context.Context, who admin.Actor) error {
+		return s.c.cfg.Admin.ChangePassword(ctx, who, admin.PasswordInput{Current: current, New: next, Confirm: next})
+	})
 	var damaged *credential.DamagedError
-	if _, err := k.Store.Current(); s.who.Name == credential.User && errors.As(err, &damaged) {
-		err := s.within(ctx, opLimit, func(ctx context.Context) error {
+	lost := errors.As(err, &damaged) || errors.Is(err, credential.ErrNone) || fault.Of(err).Has("current")
+	if lost && s.who.Name == credential.User && k.Shown(current) {
+		err = s.within(ctx, opLimit, func(ctx context.Context) error {
 			h, err := k.Hasher.Hash(ctx, next)
 			if err != nil {
 				return err
@@ -216,9 +222,6 @@ func (s *session) setPassword(ctx context.Context, current, next string) error {
 			return k.Store.Set(h, time.Now())
 		})
 		s.note(ctx, s.who, "password.change", "", err)
-		return err
 	}
-	return s.do(ctx, "passwd", opLimit, func(ctx context.Context, who admin.Actor) error {
-		return s.c.cfg.Admin.ChangePassword(ctx, who, admin.PasswordInput{Current: current, New: next, Confirm: next})
-	})
+	return err
 }
