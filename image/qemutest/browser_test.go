@@ -24,7 +24,7 @@ type browser struct {
 	t      *testing.T
 	ctx    context.Context
 	shots  int
-	prefix string // of screenshots
+	prefix string // of the parts of a journey
 }
 
 // newBrowser starts one. Connections to the addresses, of QEMU's network
@@ -101,7 +101,7 @@ func (b *browser) fail(format string, args ...any) {
 	ctx, cancel := context.WithTimeout(b.ctx, stepTime)
 	defer cancel()
 	if png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100)); err == nil {
-		_ = os.WriteFile(artefact(b.t, b.prefix+"-failed.png"), png, 0o644)
+		_ = os.WriteFile(artefact(b.t, "failed.png"), png, 0o644)
 	}
 	where, _ := chromedp.Run(ctx, chromedp.Location())
 	text, _ := chromedp.Run(ctx, chromedp.Text("body"))
@@ -153,7 +153,7 @@ func (b *browser) shot(name string) {
 		b.t.Fatal(err)
 	}
 	b.shots++
-	if err := os.WriteFile(artefact(b.t, fmt.Sprintf("%s-%02d-%s.png", b.prefix, b.shots, name)), png, 0o644); err != nil {
+	if err := os.WriteFile(artefact(b.t, fmt.Sprintf("%02d-%s.png", b.shots, name)), png, 0o644); err != nil {
 		b.t.Fatal(err)
 	}
 }

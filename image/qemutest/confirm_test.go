@@ -64,9 +64,7 @@ func TestTimedConfirm(t *testing.T) {
 	v.address()
 	b := newBrowser(t, v.Machine, "en", "10.0.2.15")
 	b.firstLogin("10.0.2.15", v.password, newPassword)
-	v.password = newPassword
-	v.expect(`login: `, stepTime) // what was logged in with the old one is not any more
-	v.login()
+	v.loggedOut(newPassword)
 	b.open("10.0.2.15", "/network/address")
 	b.wrongAddress()
 	lost := v.answers(v.URL, false, stepTime)

@@ -41,13 +41,22 @@ func TestJourney(t *testing.T) {
 	v.up()
 	v.login()
 	v.address()
+	// The certificate that the browser meets is the one that the line shows. It
+	// gets the machine's addresses when there are any.
+	for end := time.Now().Add(stepTime); !strings.Contains(v.command("status"), fingerprint(t, v.Port)); time.Sleep(time.Second) {
+		if time.Now().After(end) {
+			t.Fatalf("the serial line does not show the certificate's fingerprint %s", fingerprint(t, v.Port))
+		}
+	}
 	addresses := []string{"10.0.2.15", "10.0.2.20", "10.0.2.21"}
 
 	j := &journey{browser: newBrowser(t, v.Machine, "en", addresses...), v: v, password: v.password,
 		at: "10.0.2.15", master: "10.0.2.20", slave: "10.0.2.30", operator: "olga", viewer: "vera",
 		words: map[string]string{"network": "Network", "address": "Address", "names": "DNS, time, proxy", "firewall": "Firewall",
 			"configure": "Configure", "users": "Users", "certificates": "Certificates", "diagnostics": "Diagnostics", "system": "System"}}
-	j.firstDay()
+	if !j.step("login", j.firstDay) {
+		t.Fatal("the first login did not come about")
+	}
 	j.walk()
 
 	ru := &journey{browser: newBrowser(t, v.Machine, "ru", addresses...), v: v, password: j.password,
@@ -56,21 +65,26 @@ func TestJourney(t *testing.T) {
 			"configure": "Настроить", "users": "Пользователи", "certificates": "Сертификаты", "diagnostics": "Диагностика", "system": "Система"}}
 	ru.login(ru.at, ru.password)
 	ru.walk()
-	ru.memory()
+	ru.step("memory", ru.memory)
 	v.off()
 }
 
-// step says how far the journey is, and how long each part took.
-func (j *journey) step(name string, f func()) {
-	j.t.Helper()
-	began := time.Now()
-	f()
-	j.t.Logf("%s: %s, %.1f s", j.prefix, name, time.Since(began).Seconds())
+// step is a part of the way, which goes on where one part failed.
+func (j *journey) step(name string, f func()) bool {
+	t, began := j.t, time.Now()
+	return t.Run(j.prefix+"-"+name, func(sub *testing.T) {
+		j.t, j.v.t = sub, sub
+		defer func() { j.t, j.v.t = t, t }()
+		f()
+		sub.Logf("%.1f s", time.Since(began).Seconds())
+	})
 }
 
 func (j *journey) walk() {
 	j.step("overview", j.overview)
-	j.step("address", j.address)
+	if !j.step("address", j.address) {
+		j.t.Fatal("nobody knows which address the appliance has")
+	}
 	j.step("processes", j.processes)
 	j.step("names", j.names)
 	j.step("firewall", j.firewall)
@@ -144,13 +158,21 @@ func (j *journey) firstDay() {
 	j.changed(newPassword)
 }
 
-// changed says which password counts. The one on the serial line was logged in
-// with the old one, and is logged out.
+// changed says which password counts. Whoever was logged in on the serial line
+// with the old one is logged out at the next key.
 func (j *journey) changed(next string) {
 	j.t.Helper()
-	j.password, j.v.password = next, next
-	j.v.expect(`login: `, stepTime)
-	j.v.login()
+	j.password = next
+	j.v.loggedOut(next)
+}
+
+// loggedOut notices that the password is another one, and logs in again.
+func (v *vm) loggedOut(password string) {
+	v.t.Helper()
+	v.password = password
+	v.send("\r")
+	v.expect(`login: `, stepTime)
+	v.login()
 }
 
 // paint tells how long the page took, by the browser's own account.
@@ -241,4 +263,13 @@ func (j *journey) processes() {
 	j.v.want("services", `(?m)^mmr .*(stopped|остановлен)`)
 	b.send("POST /api/v1/services/mmr/start")
 	j.state("mmr", "ready")
+	// What happens on the serial line is seen without loading the page again.
+	b.do(chromedp.Evaluate[chromedp.Void]("window.mark = 1"))
+	j.v.want("stop mmr", "mmr")
+	j.state("mmr", "stopped")
+	j.v.want("start mmr", "mmr")
+	j.state("mmr", "ready")
+	if b.value("window.mark") != "1" {
+		j.t.Error("the page was loaded anew for a change")
+	}
 }

@@ -1,7 +1,6 @@
 package qemutest_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
@@ -11,69 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/parley-meet/parley/image/qemutest"
-	"github.com/parley-meet/parley/internal/judge"
 )
-
-// A real browser logs in with the password that the serial line shows, to the
-// certificate that the serial line shows.
-func TestBrowserLogin(t *testing.T) {
-	judge.Need(t, "chromium")
-	v := boot(t, qemutest.Options{})
-	v.up()
-	v.login()
-	v.address()
-
-	// The certificate gets the machine's addresses when there are any.
-	for end := time.Now().Add(stepTime); !strings.Contains(v.command("status"), fingerprint(t, v.Port)); time.Sleep(time.Second) {
-		if time.Now().After(end) {
-			t.Fatalf("the serial line does not show the certificate's fingerprint %s", fingerprint(t, v.Port))
-		}
-	}
-
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	ctx, cancel = chromedp.NewExecAllocator(ctx,
-		chromedp.ExecPath("chromium"), chromedp.UserDataDir(t.TempDir()), chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
-		chromedp.Headless, chromedp.DisableGPU, chromedp.NoSandbox, chromedp.IgnoreCertErrors, chromedp.WindowSize(1280, 1000),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("accept-lang", "en"))
-	defer cancel()
-	ctx, cancel = chromedp.NewContext(ctx)
-	defer cancel()
-	defer chromedp.Cancel(ctx)
-	if err := chromedp.Do(ctx,
-		chromedp.Navigate(v.URL()), chromedp.WaitVisible("#password"),
-		chromedp.SendKeys("#password", v.password+"\r"), chromedp.WaitVisible(".services"),
-	); err != nil {
-		t.Fatal(err)
-	}
-	shot, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(artefact(t, "status.png"), shot, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	text, err := chromedp.Run(ctx, chromedp.Text("body"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"zctrl", "mmr", "not configured", "10.0.2.15", built.version.String} {
-		if !strings.Contains(text, want) {
-			t.Errorf("the status page does not show %q:\n%s", want, text)
-		}
-	}
-	// What happens on the serial line is seen without loading the page again.
-	v.want("stop mmr", "mmr")
-	if err := chromedp.Do(ctx, chromedp.Poll[chromedp.Void](`document.querySelector('[data-live="svc.mmr.state"]').dataset.state === "stopped"`)); err != nil {
-		t.Errorf("the page does not notice that mmr was stopped: %v", err)
-	}
-	v.off()
-}
 
 // fingerprint returns the first half of that of the web console's certificate, as
 // the serial line breaks it.
