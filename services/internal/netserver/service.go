@@ -259,12 +259,22 @@ func (s *Service) set(ctx context.Context, req netclient.Request) error {
 	back := s.damaged == "" && same(cfg, s.m.saved)
 	moves := !sameAddresses(cfg, s.m.wanted())
 	pending := s.m.pending != nil
+	again := pending && same(cfg, s.m.pending.Config)
 	s.mu.Unlock()
 	if back { // nothing to confirm, and nothing to save
 		if pending {
 			return s.undo(ctx, netclient.RevertedOperator)
 		}
 		return applied(s.apply(ctx, cfg), cfg)
+	}
+	if again { // it keeps its deadline: setting it again and again is no confirmation
+		if err := s.apply(ctx, cfg); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Warn("a change that pends is set again, and is not in force", "err", err)
+		}
+		if req.Hold || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return s.keep(ctx, true)
 	}
 	id := s.cfg.ID()
 	if err := s.store.writeNote(note{ID: id, By: req.By, Config: cfg}); err != nil {

@@ -87,6 +87,30 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
+// The same change set again and again is no confirmation; set without hold it is.
+func TestSetAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.run()
+		for range 5 {
+			must(t, r.set("192.0.2.7", true))
+			time.Sleep(netclient.Hold / 5)
+			synctest.Wait()
+		}
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		r.check("dhcp", "dhcp", "", netclient.RevertedTimeout)
+
+		must(t, r.set("192.0.2.7", true))
+		must(t, r.set("192.0.2.7", true))
+		r.check("192.0.2.7", "dhcp", "id2", netclient.RevertedTimeout)
+		must(t, r.set("192.0.2.7", false))
+		r.check("192.0.2.7", "192.0.2.7", "", netclient.RevertedTimeout)
+		time.Sleep(2 * netclient.Hold)
+		r.check("192.0.2.7", "192.0.2.7", "", netclient.RevertedTimeout)
+	})
+}
+
 // A change in the place of another has its own time, and ends at what is saved.
 func TestReplace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -277,13 +301,14 @@ func TestDamaged(t *testing.T) {
 			t.Errorf("detail %q", d)
 		}
 	}
-	// A folder in its place cannot be replaced; the service runs all the same.
+	// A folder in its place is no configuration, and is replaced too.
 	must(t, errors.Join(os.Remove(path), os.Mkdir(path, 0o700)))
 	r.restart()
 	if d := r.s.Detail(); !strings.Contains(d, "cannot be read") || strings.Contains(d, "\n") && r.sys.inForce(t) != "dhcp" {
 		t.Errorf("detail %q", d)
 	}
-	wantCode(t, r.set("192.0.2.7", false), netclient.CodeReadOnly, "cannot be saved")
+	must(t, r.set("192.0.2.7", false))
+	r.check("192.0.2.7", "192.0.2.7", "", "")
 }
 
 func TestPassword(t *testing.T) {
