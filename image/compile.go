@@ -18,11 +18,8 @@ import (
 // in config.json is below.
 const modulePath = "github.com/parley-meet/parley"
 
-// Programs of the root that are not services.
-const (
-	initPackage   = "./image/init"
-	launchPackage = "./image/launch"
-)
+// initPackage is the program of the root that is not a service.
+const initPackage = "./image/init"
 
 // Module is a module as the go command tells it.
 type Module struct {
@@ -75,9 +72,9 @@ func (b *builder) compile(ctx context.Context) (map[string]string, error) {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return nil, err
 	}
-	paths := map[string]string{initPackage: layout.InitPath, launchPackage: layout.LaunchPath}
-	packages := []string{initPackage, launchPackage}
-	seen := map[string]string{path.Base(initPackage): initPackage, path.Base(launchPackage): launchPackage}
+	paths := map[string]string{initPackage: layout.InitPath}
+	packages := []string{initPackage}
+	seen := map[string]string{path.Base(initPackage): initPackage}
 	for _, s := range b.Config.Services {
 		if _, ok := paths[s.Package]; ok {
 			continue

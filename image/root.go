@@ -49,11 +49,8 @@ func (b *builder) files(bins map[string]string) ([]File, error) {
 		text("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n", "Go's resolver: localhost"),
 		link("/etc/resolv.conf", layout.RunDir+"/network/resolv.conf", "Go's resolver: name servers, written by network"),
 	}
-	programs := []string{layout.InitPath, layout.LaunchPath}
-	why := map[string]string{
-		layout.InitPath:   "PID 1",
-		layout.LaunchPath: "gives up privileges, then becomes a service",
-	}
+	programs := []string{layout.InitPath}
+	why := map[string]string{layout.InitPath: "PID 1; gives up privileges, then becomes a service"}
 	for _, s := range b.Config.Services {
 		p := ServicePath(s.Package)
 		if why[p] == "" {

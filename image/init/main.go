@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	_ "github.com/parley-meet/parley/image/launch" // becomes a service, before main
 )
 
 func main() {

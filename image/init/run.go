@@ -79,7 +79,7 @@ func (m *machine) run() {
 	}
 	m.supervisor = supervisor.New(supervisor.Options{
 		Services: list,
-		Starter:  &process.Starter{Launch: layout.LaunchPath, Role: m.role, Cgroups: process.Cgroups, Table: table, Ring: m.ring, Log: m.log, Guard: m.guard},
+		Starter:  &process.Starter{Launch: layout.InitPath, Role: m.role, Cgroups: process.Cgroups, Table: table, Ring: m.ring, Log: m.log, Guard: m.guard},
 		Log:      m.log,
 		Watchdog: m.watchdog != nil,
 		Jitter:   rand.Float64,

@@ -239,7 +239,7 @@ func TestSlots(t *testing.T) {
 func TestPaths(t *testing.T) {
 	seen := map[string]bool{}
 	for _, p := range []string{
-		InitPath, LaunchPath, ServiceDir, ConfigPath, VersionPath, FontPath, RunDir, ControlSocket,
+		InitPath, ServiceDir, ConfigPath, VersionPath, FontPath, RunDir, ControlSocket,
 		PermMount, PermDir, PermLogDir, AppliancePath, CredentialDir, CredentialRunDir,
 	} {
 		if !path.IsAbs(p) || path.Clean(p) != p || seen[p] {

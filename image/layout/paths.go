@@ -2,9 +2,8 @@ package layout
 
 // Paths of the running appliance. In the root file system:
 const (
-	InitPath    = "/init"        // PID 1
-	LaunchPath  = "/sbin/launch" // drops privileges, then becomes a service
-	ServiceDir  = "/services"    // one binary for each package in config.json
+	InitPath    = "/init"     // PID 1, and what becomes a service
+	ServiceDir  = "/services" // one binary for each package in config.json
 	ConfigPath  = "/etc/parley/config.json"
 	VersionPath = "/etc/parley/version" // the one place the version stands in
 	FontPath    = "/etc/parley/console.psf"

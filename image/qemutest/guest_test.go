@@ -69,7 +69,7 @@ func TestConfinementOnTheAppliancesKernel(t *testing.T) {
 	dir := t.TempDir()
 	const confine = "../internal/confine"
 	files := map[string]string{}
-	for path, pkg := range map[string]string{"programs/probe": confine + "/testdata/probe", "programs/launch": "../launch"} {
+	for path, pkg := range map[string]string{"programs/probe": confine + "/testdata/probe", "programs/init": "../init"} {
 		files[path] = filepath.Join(dir, filepath.Base(path))
 		judge.Run(t, "go", "build", "-o", files[path], pkg)
 	}

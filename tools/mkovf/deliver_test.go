@@ -272,15 +272,14 @@ func TestFileSystems(t *testing.T) {
 // list must not be in the root.
 var rootReasons = map[string]string{
 	"dev": "mount point", "proc": "mount point", "sys": "mount point", "run": "mount point", "tmp": "mount point", "perm": "mount point",
-	"etc": "folder", "etc/parley": "folder", "sbin": "folder", "services": "folder",
+	"etc": "folder", "etc/parley": "folder", "services": "folder",
 	"etc/hostname":           "gokrazy sets the host name from it",
 	"etc/hosts":              "Go's resolver",
 	"etc/resolv.conf":        "Go's resolver: a link into RAM",
 	"etc/parley/config.json": "what PID 1 runs",
 	"etc/parley/version":     "the version",
 	"etc/parley/console.psf": "font with Cyrillic letters",
-	"init":                   "PID 1",
-	"sbin/launch":            "gives up privileges before a service starts",
+	"init":                   "PID 1, which also gives up privileges before a service starts",
 	"services/console":       "serial and web console",
 	"services/controller":    "zctrl",
 	"services/network":       "network",

@@ -26,7 +26,7 @@ import (
 const testUser = 54321
 
 func TestMain(m *testing.M) {
-	os.Exit(stage.Main(m, func(dir string) error { return stage.Build(dir, "./testdata/probe", "../../launch") }))
+	os.Exit(stage.Main(m, func(dir string) error { return stage.Build(dir, "./testdata/probe", "../../init") }))
 }
 
 // bare is a spec without any right but to be.
@@ -64,7 +64,8 @@ func launchRaw(t *testing.T, spec []byte) (stdout, stderr string, code int) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	cmd := exec.CommandContext(t.Context(), "/services/launch")
+	cmd := exec.CommandContext(t.Context(), "/services/init")
+	cmd.Args = []string{LaunchName}
 	cmd.ExtraFiles = []*os.File{null, f, null} // 3, 4, and one that was forgotten
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -210,7 +211,7 @@ func TestNeverAllowed(t *testing.T) {
 		"setuid": "EPERM", "setgid": "EPERM", "addcap": "EPERM", "nolimit": "EPERM",
 		"mount:" + dir:                   "EPERM",
 		"exec:/bin/true":                 "EACCES",
-		"exec:/services/launch":          "EACCES",
+		"exec:/services/init":            "EACCES",
 		"exec:/bin/true," + dir + "/own": "EACCES",
 		"mknod:" + dir + "/null":         "EACCES",
 		"kill:1":                         "EPERM",
@@ -277,7 +278,7 @@ func TestLandlockFiles(t *testing.T) {
 		"read:" + dir + "/other": "EACCES", "list:" + dir: "EACCES",
 		"read:" + dir + "/missing": "ENOENT",
 		// Its program can be read, its neighbours not.
-		"read:/services/probe": "ok", "read:/services/launch": "EACCES", "list:/services": "EACCES", "list:/": "EACCES",
+		"read:/services/probe": "ok", "read:/services/init": "EACCES", "list:/services": "EACCES", "list:/": "EACCES",
 		"read:/proc/self/status": "EACCES", "read:/etc/passwd": "EACCES",
 		"write:/dev/zero": "ok", "ioctl:/dev/zero": "ENOTTY",
 		"rename:" + w + "f," + no + "f2": "EACCES",

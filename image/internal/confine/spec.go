@@ -28,6 +28,9 @@ const (
 	SpecFD     = 4
 )
 
+// LaunchName is the name (argv[0]) under which PID 1's program is image/launch.
+const LaunchName = "launch"
+
 // FailedCode is the exit code of image/launch when a step failed. Its reason
 // stands on standard error.
 const FailedCode = 125

@@ -36,7 +36,7 @@ import (
 
 // Starter starts services.
 type Starter struct {
-	Launch  string // the launch program
+	Launch  string // PID 1's program, which has image/launch in it
 	Role    string // of the appliance
 	Cgroups string // where each service gets a control group; "": none does
 	Table   *Table
@@ -90,7 +90,7 @@ func (s *Starter) Start(cfg *config.Service) (supervisor.Process, error) {
 		_, err = unix.Pwrite(memfd, spec, 0)
 	}
 	if err == nil {
-		err = s.Table.start(p, s.Launch, []string{"launch", cfg.Name}, &syscall.ProcAttr{
+		err = s.Table.start(p, s.Launch, []string{confine.LaunchName, cfg.Name}, &syscall.ProcAttr{
 			Dir: "/",
 			// What launch needs in front of its own program; the service's
 			// environment is in the spec.

@@ -29,7 +29,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(stage.Main(m, func(dir string) error { return stage.Build(dir, "../confine/testdata/probe", "../../launch") }))
+	os.Exit(stage.Main(m, func(dir string) error { return stage.Build(dir, "../confine/testdata/probe", "../../init") }))
 }
 
 // patience is how long a test waits for what comes at once when all is well.
@@ -70,7 +70,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{T: t, log: lines{more: make(chan struct{}, 1)}}
 	log := slog.New(slog.NewTextHandler(&b.log, nil))
 	table := &Table{Log: log}
-	b.Starter = &Starter{Launch: "/services/launch", Role: "router", Table: table, Ring: ring.New(1 << 20), Log: log}
+	b.Starter = &Starter{Launch: "/services/init", Role: "router", Table: table, Ring: ring.New(1 << 20), Log: log}
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
