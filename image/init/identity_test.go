@@ -14,6 +14,7 @@ import (
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/image/internal/perm"
 	"github.com/parley-meet/parley/image/layout"
+	"github.com/parley-meet/parley/internal/durable"
 )
 
 const (
@@ -115,11 +116,9 @@ func TestSameMachine(t *testing.T) {
 // An answer that cannot be carried out leaves the question open.
 func TestAnswerFails(t *testing.T) {
 	m := cloned(t)
-	path := layout.MachinePath
-	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700), os.WriteFile(path+"/x", nil, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	m.refused(t, control.IdentitySame, control.CodeFailed, path)
+	end := durable.Fault(func(string) error { return errors.New("fault") })
+	m.refused(t, control.IdentitySame, control.CodeFailed, layout.MachinePath)
+	end()
 	if !m.Status().Machine.Changed {
 		t.Error("an answer that was not kept counts")
 	}
