@@ -25,7 +25,7 @@ func TestRecoverAmongObstacles(t *testing.T) {
 		"fifo":    func(p string) error { return syscall.Mkfifo(p, 0o660) },
 		"garbage": func(p string) error { return os.WriteFile(p, []byte("{\"version\":9"), 0o660) },
 		"huge": func(p string) error {
-			return errors.Join(os.WriteFile(p, []byte("{"), 0o660), os.Truncate(p, 1<<40))
+			return errors.Join(os.WriteFile(p, []byte("{"), 0o660), os.Truncate(p, 1<<30))
 		},
 	}
 	for kind, place := range kinds {
@@ -39,9 +39,6 @@ func TestRecoverAmongObstacles(t *testing.T) {
 				for _, name := range []string{name, "." + name + ".tmp"} {
 					path := filepath.Join(r.Dir, name)
 					if err := errors.Join(os.RemoveAll(path), place(path)); err != nil {
-						if kind == "huge" && errors.Is(err, syscall.EFBIG) {
-							t.Skip(err)
-						}
 						t.Fatal(err)
 					}
 				}
