@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Bounds of connections. For a new one beyond a bound the connection that has
-// waited longest without a request, or for the rest of one, is closed; where all
-// are at work, the new one is turned away.
+// Bounds of connections. For a new one beyond a bound one is closed that waits
+// for a request, or for the rest of one: of those who have most of such, the one
+// that has waited longest. Where all are at work, the new one is turned away.
 const (
 	maxConns     = 256
 	maxPeerConns = 32 // of an IPv4 address, of an IPv6 /64
@@ -44,7 +44,8 @@ func newGate() *gate {
 type conn struct {
 	net.Conn
 	g    *gate
-	peer netip.Prefix
+	peer netip.Prefix // what it is counted by
+	host netip.Prefix // its address alone
 	made time.Time
 	once sync.Once
 	// begun: the first byte has been read. Used by the reader alone.
@@ -126,15 +127,17 @@ func (g *gate) trouble() error {
 // admit counts a connection in, or returns nil.
 func (g *gate) admit(nc net.Conn) *conn {
 	now := time.Now()
-	c := &conn{Conn: nc, g: g, peer: peer(nc.RemoteAddr()), made: now, waits: true, since: now}
+	c := &conn{Conn: nc, g: g, peer: peer(nc.RemoteAddr(), 64), host: peer(nc.RemoteAddr(), 128), made: now, waits: true, since: now}
 	g.mu.Lock()
 	var victim *conn
 	full := false
 	switch {
 	case g.peers[c.peer] >= maxPeerConns:
-		full, victim = true, g.waitingLocked(func(o *conn) bool { return o.peer == c.peer })
+		// In a /64 of IPv6 each address counts, so that who takes all with one does
+		// not push its neighbours out.
+		full, victim = true, g.waitingLocked(func(o *conn) bool { return o.peer == c.peer }, func(o *conn) netip.Prefix { return o.host })
 	case len(g.all) >= maxConns:
-		full, victim = true, g.waitingLocked(func(*conn) bool { return true })
+		full, victim = true, g.waitingLocked(func(*conn) bool { return true }, func(o *conn) netip.Prefix { return o.peer })
 	}
 	if full && victim == nil {
 		g.mu.Unlock()
@@ -149,15 +152,29 @@ func (g *gate) admit(nc net.Conn) *conn {
 	return c
 }
 
-// waitingLocked returns the connection that has waited longest.
-func (g *gate) waitingLocked(which func(*conn) bool) *conn {
-	var oldest *conn
+// waitingLocked returns, of such connections of whoever has most that wait, the
+// one that has waited longest; nil when none waits.
+func (g *gate) waitingLocked(which func(*conn) bool, whose func(*conn) netip.Prefix) *conn {
+	count := map[netip.Prefix]int{}
 	for c := range g.all {
-		if c.waits && which(c) && (oldest == nil || c.since.Before(oldest.since)) {
-			oldest = c
+		if c.waits && which(c) {
+			count[whose(c)]++
 		}
 	}
-	return oldest
+	var victim *conn
+	for c := range g.all {
+		if !c.waits || !which(c) {
+			continue
+		}
+		if victim == nil {
+			victim = c
+			continue
+		}
+		if mine, most := count[whose(c)], count[whose(victim)]; mine > most || mine == most && c.since.Before(victim.since) {
+			victim = c
+		}
+	}
+	return victim
 }
 
 // connState is for http.Server.
@@ -199,8 +216,8 @@ func setWaits(r *http.Request, waits bool) {
 	}
 }
 
-// peer returns what addresses are counted by.
-func peer(a net.Addr) netip.Prefix {
+// peer returns what addresses are counted by: of IPv6 so many bits.
+func peer(a net.Addr, six int) netip.Prefix {
 	ap, err := netip.ParseAddrPort(a.String())
 	if err != nil {
 		return netip.Prefix{}
@@ -208,7 +225,7 @@ func peer(a net.Addr) netip.Prefix {
 	ip := ap.Addr().Unmap().WithZone("")
 	bits := ip.BitLen()
 	if ip.Is6() {
-		bits = 64
+		bits = six
 	}
 	return netip.PrefixFrom(ip, bits).Masked()
 }
