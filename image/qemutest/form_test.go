@@ -146,13 +146,8 @@ func (b *browser) wrong(api string, free []string, values map[string]string) {
 // link follows one of the navigation, or of a section's tabs, by its words.
 func (b *browser) link(words string) {
 	b.t.Helper()
-	got := b.value(`(() => {
-		const e = [...document.querySelectorAll("nav a")].find(e => e.checkVisibility() && e.textContent.trim() === ` + quote(words) + `);
-		if (!e) return "none, but " + [...document.querySelectorAll("nav a")].map(e => e.textContent.trim()).join(" | ");
-		window.left = true; e.click(); return "true";
-	})()`)
-	if got != "true" {
-		b.fail("there is no link %q: %s", words, got)
-	}
+	a := `[...document.querySelectorAll("nav a")].find(e => e.checkVisibility() && e.textContent.trim() === ` + quote(words) + `)`
+	b.until(`document.readyState === "complete" && ` + a)
+	b.do(chromedp.Evaluate[chromedp.Void]("window.left = true; " + a + ".click()"))
 	b.until(`window.left === undefined && document.readyState === "complete"`)
 }
