@@ -3,7 +3,9 @@ package webconsole
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +63,7 @@ func TestGuardOfCodes(t *testing.T) {
 	const minutes = 60
 	for i := range minutes * 60 {
 		now = now.Add(time.Second)
-		if _, done := g.enterWith(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), "admin", true, now); done != nil {
+		if _, done := g.enterWith(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), "admin", "", true, now); done != nil {
 			checked++
 			done(false, now)
 		}
@@ -69,7 +71,7 @@ func TestGuardOfCodes(t *testing.T) {
 	if most := codeBurst + minutes + 1; checked > most || checked < minutes {
 		t.Errorf("%d codes were checked in an hour, want at most %d", checked, most)
 	}
-	if _, done := g.enterWith(home, "admin", true, now); done == nil {
+	if _, done := g.enterWith(home, "admin", "", true, now); done == nil {
 		t.Error("the owner waits where he was before")
 	}
 }
@@ -113,5 +115,61 @@ func TestAttackTokenNeighbour(t *testing.T) {
 	}
 	if !slowed {
 		t.Error("a good token makes wrong ones free")
+	}
+}
+
+// Whoever guesses from the administrator's own address, behind the same router,
+// does not keep out a browser in which the administrator has logged in before;
+// the mark is good for that account alone, and opens nothing.
+func TestAttackSameAddress(t *testing.T) {
+	r := newRig(t, testPassword)
+	home := r.loggedIn()
+	home.do("POST", "/logout", url.Values{})
+	guesser := r.browser()
+	for range 8 {
+		guesser.login("a guess")
+	}
+	if a := guesser.login("a guess"); a.status != http.StatusTooManyRequests {
+		t.Fatalf("guesses are not slowed down: %d", a.status)
+	}
+	if a := home.login(testPassword); a.status != http.StatusSeeOther {
+		t.Errorf("the administrator's browser: %d", a.status)
+	}
+	// The mark itself is counted.
+	home.do("POST", "/logout", url.Values{})
+	slowed := false
+	for range 8 {
+		slowed = slowed || home.login("a guess").status == http.StatusTooManyRequests
+	}
+	if !slowed {
+		t.Error("a marked browser guesses without end")
+	}
+
+	mark := func(value, name string) string {
+		q := httptest.NewRequest("GET", "/", nil)
+		q.AddCookie(&http.Cookie{Name: deviceCookie, Value: value})
+		return r.c.devices.known(q, name)
+	}
+	w := httptest.NewRecorder()
+	r.c.devices.mark(w, httptest.NewRequest("GET", "/", nil), "admin")
+	set := w.Header().Get("Set-Cookie")
+	good := strings.TrimPrefix(strings.Split(set, ";")[0], deviceCookie+"=")
+	if mark(good, " Admin ") == "" {
+		t.Error("the mark is not known")
+	}
+	for _, x := range [][2]string{{good, "vera"}, {good + "A", "admin"}, {"-_" + good[2:], "admin"}, {good[:16], "admin"}, {"", "admin"}, {".", "admin"}, {"%00.", "admin"}} {
+		if mark(x[0], x[1]) != "" {
+			t.Errorf("%q is a mark of %s", x[0], x[1])
+		}
+	}
+	for _, want := range []string{"; Path=/", "; HttpOnly", "; Secure", "; SameSite=Strict"} {
+		if !strings.Contains(set, want) {
+			t.Errorf("the cookie %q lacks %s", set, want)
+		}
+	}
+	b := r.browser()
+	b.header.Set("Cookie", deviceCookie+"="+good)
+	if a := b.get("/api/v1/status"); a.status != http.StatusUnauthorized {
+		t.Errorf("the mark opens the API: %d", a.status)
 	}
 }

@@ -49,7 +49,7 @@ const (
 // by logging in with his own. They are counted for an address, because the administrator often
 // shares the network with whoever guesses; of IPv6 for a /64, in which addresses
 // are free. An address that somebody has logged in from is counted by itself
-// and not held up by what others do.
+// and not held up by what others do; so is a browser, wherever it is.
 type guard struct {
 	mu       sync.Mutex
 	failures *throttle.Table // by peer
@@ -76,17 +76,21 @@ func newGuard() *guard {
 // enter returns how long the address has to wait before it tries the account's
 // password, or 0 and what to call with the attempt's outcome.
 func (g *guard) enter(a netip.Addr, account string, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
-	return g.enterWith(a, account, false, now)
+	return g.enterWith(a, account, "", false, now)
 }
 
-// enterWith is enter, of an attempt with or without a code.
-func (g *guard) enterWith(a netip.Addr, name string, code bool, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
+// enterWith is enter, of a browser that is known for the account by a mark of
+// its own, or "", and of an attempt with or without a code.
+func (g *guard) enterWith(a netip.Addr, name, device string, code bool, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
 	a, name = a.Unmap().WithZone(""), cut(account.FoldName(name), 64)
 	network, address := throttle.Network(a), a.String()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	_, known := g.known[address]
 	key, most := address, maxChecks
+	if device != "" {
+		known, key = true, "device "+device
+	}
 	if !known {
 		most -= keptChecks
 		if !a.Is4() {

@@ -136,7 +136,7 @@ func (c *Console) tryLogin(w http.ResponseWriter, r *http.Request, name, passwor
 		wait(http.StatusServiceUnavailable, 2*time.Second, words.T("login.starting"))
 		return
 	}
-	after, done := c.guard.enterWith(from, name, code != "", time.Now())
+	after, done := c.guard.enterWith(from, name, c.devices.known(r, name), code != "", time.Now())
 	if done == nil {
 		log(slog.LevelInfo, "login delayed", "wait", after.Round(time.Millisecond))
 		wait(http.StatusTooManyRequests, after, words.T("login.wait", seconds(after)))
@@ -181,6 +181,7 @@ func (c *Console) tryLogin(w http.ResponseWriter, r *http.Request, name, passwor
 	c.cfg.Admin.Note(who, "login", "", nil)
 	c.sessions.End(c.sessions.Token(r))
 	c.sessions.SetCookie(w, c.sessions.Create(look.Session{Name: a.Name, Stamp: stamp, Address: from.String(), Agent: agent(r)}, time.Now()))
+	c.devices.mark(w, r, a.Name)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
