@@ -203,6 +203,12 @@ func (a *Admin) SetConnector(ctx context.Context, who Actor, in ConnectorInput) 
 	return a.Connector(ctx)
 }
 
+// Check judges what a person gave without saving it.
+func (in ConnectorInput) Check() error {
+	_, err := in.parse()
+	return err
+}
+
 // parse checks what a person gave.
 func (in ConnectorInput) parse() (connectorState, error) {
 	s := newConnector()

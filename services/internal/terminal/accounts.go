@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -147,6 +148,15 @@ func (s *session) listUsers(ctx context.Context) error {
 }
 
 func (s *session) addUser(ctx context.Context, name, authority string) error {
+	// Before a password is thought up and typed twice.
+	switch folded := account.FoldName(name); {
+	case account.Reserved(folded):
+		return fault.New("name", "account-reserved", clean(folded, 40))
+	case !account.ValidName(folded):
+		return fault.New("name", "account-name")
+	case slices.Contains(s.accountNames(), folded):
+		return fault.New("name", "account-exists", folded)
+	}
 	s.say("passwd.rule", credential.MinLength)
 	next, err := s.newPassword(ctx, "", idleLogout)
 	if err != nil || next == "" {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/netconfig"
 )
@@ -16,6 +18,8 @@ type form struct {
 	s       *session
 	ctx     context.Context
 	changes []string
+	// numbered are the words of the choice that is under way.
+	numbered []string
 }
 
 // value asks for a value until check has nothing against it.
@@ -42,6 +46,9 @@ func (f *form) propose(field, was, present string, check func(text string) fault
 		case "-":
 			next = ""
 		}
+		if n, err := strconv.Atoi(next); err == nil && n >= 1 && n <= len(f.numbered) {
+			next = f.numbered[n-1]
+		}
 		wrong := check(next)
 		if len(wrong) == 0 {
 			if next != was {
@@ -53,9 +60,20 @@ func (f *form) propose(field, was, present string, check func(text string) fault
 	}
 }
 
-// choice is value for one of the words.
+// choice is value for one of the words, which its number stands for too.
 func (f *form) choice(field, present string, words ...string) (string, error) {
-	f.s.say("form.choice", f.s.label(field), strings.Join(words, ", "))
+	w := f.s.words()
+	var list []string
+	for i, word := range words {
+		text := word
+		if named := w.Or("mode.", word); !strings.EqualFold(named, word) {
+			text += " (" + named + ")"
+		}
+		list = append(list, strconv.Itoa(i+1)+" – "+text)
+	}
+	f.s.say("form.choice", f.s.label(field), strings.Join(list, ", "))
+	f.numbered = words
+	defer func() { f.numbered = nil }()
 	return f.value(field, present, func(text string) fault.List {
 		if slices.Contains(words, text) {
 			return nil
@@ -135,7 +153,14 @@ func (s *session) formMaster(ctx context.Context) error {
 		} else {
 			in.Eth0.Address, in.Eth0.Gateway = "", ""
 		}
-		_, err = f.value("eth0.mtu", m.MTU, check("eth0.mtu", func(in *netconfig.Input, text string) { in.Eth0.MTU = text }))
+		if _, err = f.value("eth0.mtu", m.MTU, check("eth0.mtu", func(in *netconfig.Input, text string) { in.Eth0.MTU = text })); err != nil {
+			return err
+		}
+		if in.Eth0.Mode != netconfig.ModeStatic || len(in.DNS.Servers) > 0 {
+			return nil
+		}
+		// Those of DHCP go with it.
+		_, err = f.propose("dns.servers", "", f.namesInForce(), check("dns.servers", func(in *netconfig.Input, text string) { in.DNS.Servers = strings.Fields(text) }))
 		return err
 	})
 }
@@ -151,6 +176,19 @@ func (f *form) inForce() (address, gateway string) {
 		return "", ""
 	}
 	return n.State.Addresses[i].String(), text(n.State.Gateway)
+}
+
+// namesInForce are the name servers that are asked now.
+func (f *form) namesInForce() string {
+	n := f.s.c.snapshot().network
+	if n == nil {
+		return ""
+	}
+	var list []string
+	for _, a := range n.State.DNS {
+		list = append(list, a.String())
+	}
+	return strings.Join(list, " ")
 }
 
 func (s *session) formSlave(ctx context.Context) error {
@@ -268,28 +306,46 @@ func (s *session) formConnector(ctx context.Context) error {
 	}{
 		{"zoneController", &in.ZoneController, address4("zoneController")}, {"router", &in.Router, address4("router")},
 		{"otherZoneController", &in.OtherZoneController, address4("otherZoneController")},
-		{"publicName", &in.PublicName, func(string) fault.List { return nil }},
+		{"publicName", &in.PublicName, connectorCheck(func(in *admin.ConnectorInput, text string) { in.PublicName = text })},
 	} {
 		if *v.value, err = f.value(v.field, *v.value, v.check); err != nil {
 			return err
 		}
 	}
-	token, err := s.ask(ctx, s.words().T("configure.token-keep"), true)
-	if err != nil {
-		return err
-	}
-	if token = strings.TrimSpace(token); token != "" {
+	check := connectorCheck(func(in *admin.ConnectorInput, text string) { in.Token = &text })
+	for {
+		token, err := s.ask(ctx, s.words().T("configure.token-keep"), true)
+		if err != nil {
+			return err
+		}
+		if token = strings.TrimSpace(token); token == "" {
+			break
+		}
 		if token == "-" {
 			token = ""
 		}
+		if wrong := check(token); len(wrong) > 0 {
+			s.sayFaults(wrong) // the rest of the form is kept
+			continue
+		}
 		in.Token = &token
 		f.changes = append(f.changes, s.label("token"))
+		break
 	}
 	ok, err := f.sure()
 	if err != nil || !ok {
 		return err
 	}
 	return s.setConnector(ctx, in)
+}
+
+// connectorCheck judges one value of the connector's as it is given.
+func connectorCheck(set func(in *admin.ConnectorInput, text string)) func(string) fault.List {
+	return func(text string) fault.List {
+		var in admin.ConnectorInput
+		set(&in, text)
+		return fault.Of(in.Check())
+	}
 }
 
 // address4 judges an IPv4 address before all is sent.

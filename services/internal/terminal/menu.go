@@ -142,6 +142,8 @@ func mainMenu() menu {
 			{"system.identity", run("identity")}, {"system.repair", run("repair")}, {"system.reboot", run("reboot")}, {"system.poweroff", run("poweroff")},
 			{"system.reset", run("factory-reset")},
 		}})},
+		// At hand for whoever cannot read the rest.
+		{"system.language", choose("language", named("en", "ru"))},
 	}}
 }
 

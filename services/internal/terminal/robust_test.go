@@ -339,15 +339,16 @@ func TestMenu(t *testing.T) {
 	}
 	type step struct{ answer, want string }
 	for _, steps := range [][]step{
-		{{"1", "back"}, {"3", `eth0 \[dhcp\]: `}, {"dynamic", `not one of`}, {"static", `address/length \[192.0.2.7/24\]: `}, {"nonsense", `nonsense`},
-			{"192.0.2.9/24", `Gateway \[192.0.2.1\]: `}, {"", `MTU \[-\]: `}, {"", `(?s)192.0.2.9/24.*y/N`}, {"y", "Saved and in force"}, {"0", "parley> "}},
+		{{"1", "back"}, {"3", `eth0 \[dhcp\]: `}, {"dynamic", `not one of`}, {"3", `not one of`}, {"2", `address/length \[192.0.2.7/24\]: `}, {"nonsense", `nonsense`},
+			{"192.0.2.9/24", `Gateway \[192.0.2.1\]: `}, {"", `MTU \[-\]: `}, {"", `Name servers \[192.0.2.53\]: `}, {"", `(?s)192.0.2.9/24.*y/N`}, {"1", "Saved and in force"}, {"0", "parley> "}},
 		{{"1", "back"}, {"4", `eth0:0 \[-\]: `}, {"192.0.2.8/24", "y/N"}, {"n", "Cancelled"}, {"99", "no number"}, {"0", "parley> "}},
-		{{"2", "back"}, {"1", `Name servers \[-\]: `}, {"192.0.2.53 8.8.8.8", `Search`}, {"", `Host name`}, {"", "y/N"}, {"y", "Saved"}, {"\x03", "parley> "}},
-		{{"3", "back"}, {"2", `Zone controller \[-\]: `}, {"", "router"}, {"", "Other"}, {"192.0.2.300", "192.0.2.300"}, {"192.0.2.30", "Public name"}, {"meet.example.net", "Token"},
-			{"", "y/N"}, {"y", "Saved"}, {"0", "parley> "}},
+		{{"2", "back"}, {"1", `Name servers \[192.0.2.53\]: `}, {"192.0.2.53 8.8.8.8", `Search`}, {"", `Host name`}, {"", "y/N"}, {"y", "Saved"}, {"\x03", "parley> "}},
+		{{"3", "back"}, {"2", `Zone controller \[-\]: `}, {"", "router"}, {"", "Other"}, {"192.0.2.300", "192.0.2.300"}, {"192.0.2.30", "Public name"}, {"имя", "имя"}, {"meet.example.net", "Token"},
+			{"short", "16"}, {"", "y/N"}, {"y", "Saved"}, {"0", "parley> "}},
 		{{"4", "back"}, {"2", "5  mmr"}, {"5", "mmr was restarted"}, {"0", "parley> "}},
 		{{"7", "back"}, {"1", "Host"}, {"example.net", "two"}, {"0", "parley> "}},
-		{{"8", "back"}, {"4", "2  ru"}, {"2", "Русский"}, {"0", "Что нужно сделать"}},
+		{{"5", "back"}, {"3", "Name"}, {"Иван", "name begins"}, {"3", "Name"}, {"admin", "reserved"}, {"0", "parley> "}},
+		{{"9", "2  ru"}, {"2", "Русский"}},
 		{{"1", "назад"}, {"3", `eth0 \[static\]: `}, {"", `Адрес eth0/длина \[192.0.2.9/24\]: `}, {"nonsense", "nonsense"}, {"\x03", "Отменено"}, {"0", "parley> "}},
 	} {
 		for _, st := range steps {

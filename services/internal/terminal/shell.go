@@ -364,7 +364,7 @@ func (s *session) confirm(ctx context.Context, key string, args ...any) (bool, e
 		return false, err
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes", "д", "да":
+	case "y", "yes", "д", "да", "1": // a keypad, or a keyboard of another alphabet
 		return true, nil
 	}
 	s.say("cancelled")

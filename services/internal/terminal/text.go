@@ -13,7 +13,11 @@ import (
 func clean(s string, limit int) string {
 	cut := len(s) > limit
 	if cut {
-		s = s[:limit]
+		n := limit
+		for n > max(0, limit-utf8.UTFMax) && !utf8.RuneStart(s[n]) {
+			n-- // not within a letter
+		}
+		s = s[:n]
 	}
 	bad := func(r rune) bool { return r == utf8.RuneError || r != ' ' && !unicode.IsPrint(r) }
 	if strings.IndexFunc(s, bad) >= 0 {
