@@ -317,6 +317,11 @@ func TestTokens(t *testing.T) {
 	ctx, who := t.Context(), admintest.Operator
 	want(t, "add", r.AddAccount(ctx, who, admin.AccountInput{Name: "anna", Authority: "operate", Password: words}), "")
 	anna := admin.Actor{Name: "anna", Authority: account.Operate, Via: "web"}
+	own := func(current, next string) {
+		t.Helper()
+		want(t, "own password", r.ChangePassword(ctx, anna, admin.PasswordInput{Current: current, New: next, Confirm: next}), "")
+	}
+	own(words, words+" of anna")
 	for faults, in := range map[string]admin.TokenInput{
 		"title: required; authority: required": {},
 		"title: long":                          {Title: strings.Repeat("ж", 65), Authority: "view"},
@@ -347,6 +352,12 @@ func TestTokens(t *testing.T) {
 	if err != nil || len(list) != 1 || time.Since(list[0].Used) > 2*time.Hour || list[0].Used.Minute() != 0 {
 		t.Errorf("%+v, %v: want the hour of the use", list, err)
 	}
+	// It rests while she must change a password that was reset.
+	want(t, "reset", r.ResetPassword(ctx, who, "anna", words), "")
+	if _, err := r.TokenActor(secret); !errors.Is(err, admin.ErrUnknown) {
+		t.Errorf("%v, want that it rests", err)
+	}
+	own(words, words+" of anna")
 	// It may do what anna may.
 	want(t, "view", r.SetAuthority(ctx, who, "anna", "view"), "")
 	if a, err := r.TokenActor(secret); err != nil || a.Authority != account.View {

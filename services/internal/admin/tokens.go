@@ -32,7 +32,8 @@ func (a *Admin) tokenBook() (account.TokenBook, error) {
 }
 
 // TokenActor returns who a token's secret stands for. A token may do no more
-// than whoever made it may now, and nothing once he is gone.
+// than whoever made it may now, and nothing once he is gone, or while he must
+// change the password: somebody reset it, perhaps because it was known.
 func (a *Admin) TokenActor(secret string) (Actor, error) {
 	b, err := a.tokenBook()
 	if err != nil {
@@ -48,6 +49,9 @@ func (a *Admin) TokenActor(secret string) (Actor, error) {
 		maker, _, err := a.Stamp(t.By)
 		if err != nil {
 			return Actor{}, err
+		}
+		if maker.MustChange {
+			return Actor{}, ErrUnknown
 		}
 		if maker.Authority != account.Operate {
 			authority = account.View
