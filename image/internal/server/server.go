@@ -67,9 +67,10 @@ type Server struct {
 
 	readLimit, writeLimit time.Duration // 0: the constants; shorter in tests
 
-	mu    sync.Mutex
-	conns map[uint32]int // by user
-	total int
+	mu     sync.Mutex
+	conns  map[uint32]int // by user
+	total  int
+	denied denials
 }
 
 // Listen makes the socket: root's, and the group's to use. Which of the group
@@ -166,7 +167,9 @@ func (s *Server) handle(ctx context.Context, c *net.UnixConn) {
 // answer carries out the request.
 func (s *Server) answer(ctx context.Context, w *answer, who Caller, req control.Request) error {
 	if err := s.allowed(who, req.Op); err != nil {
-		s.Log.Warn("control: denied", "op", req.Op, "caller", who.Name, "uid", who.UID, "pid", who.PID)
+		if left, write := s.denied.count(who.UID, time.Now()); write {
+			s.Log.Warn("control: denied", "op", req.Op, "caller", who.Name, "uid", who.UID, "pid", who.PID, "left-out-before", left)
+		}
 		return err
 	}
 	switch req.Op {
