@@ -76,12 +76,14 @@ func TestTimedConfirm(t *testing.T) {
 		t.Errorf("the old address was back after %v, before anybody could confirm the new one", back)
 	}
 	v.until("ifconfig", `10\.0\.2\.15/24`)
-	b.open("10.0.2.15", "/network/address")
-	if text := b.value(`document.body.innerText`); !strings.Contains(text, "10.0.2.15") {
+	b.open("10.0.2.15", "/network") // says why
+	b.do(chromedp.WaitVisible(".note.warn"))
+	if text := b.value(`document.body.innerText`); !strings.Contains(text, "10.0.2.15") || strings.Contains(text, "192.0.2.50") {
 		t.Errorf("the page after the return:\n%s", text)
 	}
 	b.shot("returned")
 
+	b.open("10.0.2.15", "/network/address")
 	b.wrongAddress()
 	v.until("ifconfig", `192\.0\.2\.50/24`)
 	v.Kill()
@@ -97,8 +99,10 @@ func TestTimedConfirm(t *testing.T) {
 	v.answers(v.URL, true, stepTime)
 	b = newBrowser(t, v.Machine, "en", "10.0.2.15")
 	b.login("10.0.2.15", newPassword)
-	b.open("10.0.2.15", "/network/address")
+	b.open("10.0.2.15", "/network")
+	b.until(`document.querySelector(".note.warn")?.textContent.includes("restarted")`)
 	b.shot("after-power-cut")
+	b.open("10.0.2.15", "/network/address")
 	if mode := b.value(`document.querySelector('[name="eth0.mode"]:checked, select[name="eth0.mode"]').value`); mode != "dhcp" {
 		t.Errorf("eth0 is set to %q after the power cut, want dhcp", mode)
 	}
