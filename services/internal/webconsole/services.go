@@ -89,7 +89,7 @@ func (c *Console) servicePage(k *call) (any, error) {
 	}
 	add("col.restarts", field{Text: w.T("number", sv.Restarts)})
 	if e := sv.LastExit; e != nil {
-		add("col.exit", field{Text: cut(e.Reason, 300) + " · " + w.T("ago", w.Duration(now.Sub(e.At)))})
+		add("col.exit", field{Text: cut(w.Detail(e.Reason), 300) + " · " + w.T("ago", w.Duration(now.Sub(e.At)))})
 	}
 	for i := len(sv.Events) - 1; i >= 0 && len(d.Events) < 20; i-- {
 		e := sv.Events[i]

@@ -190,7 +190,7 @@ func (v view) service(s *state, w *look.Words, sv control.Service) {
 	if e := sv.LastExit; e != nil {
 		v[k+".exit"] = field{}
 		v[k+".exit.time"] = timeField(e.At, w.T("ago", w.Duration(s.at.Sub(e.At))))
-		v[k+".exit.text"] = field{Text: cut(e.Reason, 300)}
+		v[k+".exit.text"] = field{Text: cut(w.Detail(e.Reason), 300)}
 	}
 	stopped := sv.State == control.StateStopped
 	v[k+".start"] = field{Hidden: !stopped}
