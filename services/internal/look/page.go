@@ -60,6 +60,7 @@ type Action struct {
 	Label string
 	API   string // "POST /api/v1/…"
 	Body  string // JSON
+	Done  string // told afterwards
 }
 
 // Switch lists the languages for the frame's switch.

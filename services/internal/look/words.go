@@ -221,6 +221,9 @@ func (w *Words) Duration(d time.Duration) string {
 	case h < 24:
 		return w.T("unit.h", h) + " " + w.T("unit.min", m%60)
 	}
+	if h >= 30*24 {
+		return w.T("unit.d", h/24)
+	}
 	return w.T("unit.d", h/24) + " " + w.T("unit.h", h%24)
 }
 
@@ -241,6 +244,11 @@ func (w *Words) Bytes(n int64) string {
 		prec = 0
 	}
 	return w.T(units[i], w.decimal(strconv.FormatFloat(f, 'f', prec, 64)))
+}
+
+// Decimal writes a number with prec digits behind the point, or comma.
+func (w *Words) Decimal(f float64, prec int) string {
+	return w.decimal(strconv.FormatFloat(f, 'f', prec, 64))
 }
 
 func (w *Words) decimal(s string) string {

@@ -246,7 +246,7 @@ func TestSecondFactor(t *testing.T) {
 	if a := n.get("/login/code"); a.status != http.StatusOK || strings.Contains(a.body, testPassword) {
 		t.Errorf("the form: %d", a.status)
 	}
-	if a := n.do("POST", "/login/code", url.Values{"code": {"000000"}}); a.status != http.StatusForbidden || !strings.Contains(a.body, "does not count") {
+	if a := n.do("POST", "/login/code", url.Values{"code": {"000000"}}); a.status != http.StatusForbidden || !strings.Contains(a.body, "This code is wrong") {
 		t.Errorf("a wrong code: %d", a.status)
 	}
 	if a := n.do("POST", "/login/code", url.Values{"code": {recovery.Codes[0]}}); a.status != http.StatusSeeOther || a.header.Get("Location") != "/" {
@@ -435,7 +435,7 @@ func TestOverviewWords(t *testing.T) {
 	w := look.MustLoad(words, "words")[look.English]
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for days, want := range map[int]field{
-		100: {Text: "2026-06-09 (100 d 0 h left)", State: fieldGood},
+		100: {Text: "2026-06-09 (100 d left)", State: fieldGood},
 		29:  {Text: "2026-03-30 (29 d 0 h left)", State: fieldWarn},
 		0:   {Text: "2026-03-01 (expired)", State: fieldBad},
 	} {

@@ -1,12 +1,14 @@
 package webconsole
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/account"
+	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/netclient"
 )
@@ -159,14 +161,36 @@ func (k *call) banner() *look.Banner {
 	return pendingBanner(st.Pending, k.words, time.Now())
 }
 
+// pendingOf asks for the id of the change that waits, for pages that stay fresh.
+// They do not wait long for a service that hangs.
+func pendingOf(a admin.Administrator) func(context.Context) string {
+	return func(ctx context.Context) string {
+		ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+		defer cancel()
+		st, err := a.Network(ctx)
+		if err != nil || st == nil || st.Pending == nil {
+			return ""
+		}
+		return cut(st.Pending.ID, 64)
+	}
+}
+
 func pendingBanner(p *netclient.Pending, w *look.Words, now time.Time) *look.Banner {
 	body := `{"id":"` + jsonText(p.ID) + `"}`
 	return &look.Banner{
-		Title: w.T("pending.title"), Text: w.T("pending.text", cut(p.By, 100)), Until: p.Deadline.UTC().Format(time.RFC3339),
+		Title: w.T("pending.title"), Text: w.T("pending.text", changedBy(w, p.By)), Until: p.Deadline.UTC().Format(time.RFC3339),
 		Left: max(0, seconds(p.Deadline.Sub(now))),
-		Yes:  look.Action{Label: w.T("pending.confirm"), API: "POST /api/v1/network/confirm", Body: body},
-		No:   look.Action{Label: w.T("pending.revert"), API: "POST /api/v1/network/revert", Body: body},
+		Yes:  look.Action{Label: w.T("pending.confirm"), API: "POST /api/v1/network/confirm", Body: body, Done: w.T("pending.confirmed")},
+		No:   look.Action{Label: w.T("pending.revert"), API: "POST /api/v1/network/revert", Body: body, Done: w.T("pending.reverted")},
 	}
+}
+
+// changedBy puts "NAME from PLACE" into words.
+func changedBy(w *look.Words, by string) string {
+	if name, from, ok := strings.Cut(cut(by, 100), " from "); ok {
+		return w.T("pending.by", name, from)
+	}
+	return cut(by, 100)
 }
 
 // place returns to when it is a page of the console, and else the first: a form

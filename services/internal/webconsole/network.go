@@ -73,7 +73,7 @@ func (c *Console) networkPage(k *call) (any, error) {
 		d.Problems = append(d.Problems, w.T("net.firewall.problem", cut(p, 300)))
 	}
 	if r := st.Reverted; r != nil && st.Pending == nil {
-		d.Undone = w.T("net.undone."+cut(r.Why, 20), exact(r.At), cut(r.By, 100))
+		d.Undone = w.T("net.undone."+cut(r.Why, 20), exact(r.At), changedBy(w, r.By))
 	}
 	d.Cards = networkCards(w, st, time.Now())
 	return d, nil
@@ -144,7 +144,9 @@ func networkCards(w *look.Words, st *netclient.Status, now time.Time) []card {
 		slave = field{Text: w.T("net.not-in-force"), State: fieldBad}
 		f.text("net.address", st.Config.Slave.String())
 	}
-	f.text("net.note", w.T("net.slave.note"))
+	if s.Slave.IsValid() || st.Config.Slave.IsValid() {
+		f.text("net.note", w.T("net.slave.note"))
+	}
 	cards = append(cards, card{ID: "slave", Title: w.T("net.slave"), Code: "eth0:0", State: slave, Facts: f.list})
 
 	f = facts{w: w}

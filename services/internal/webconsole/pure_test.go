@@ -293,3 +293,15 @@ func TestChanges(t *testing.T) {
 		t.Error("what did not change is sent")
 	}
 }
+
+func TestChangedBy(t *testing.T) {
+	for by, want := range map[string]string{
+		"anna from 10.0.0.7": "anna, с адреса 10.0.0.7",
+		"anna":               "anna",
+		"":                   "",
+	} {
+		if got := changedBy(newFace().dict[look.Russian], by); got != want {
+			t.Errorf("%q: %q, want %q", by, got, want)
+		}
+	}
+}

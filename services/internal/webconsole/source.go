@@ -19,6 +19,7 @@ type state struct {
 	status     *control.Status // nil when PID 1 does not answer
 	err        error           // then
 	interfaces []nic.Interface
+	pending    string // the change of the network that waits to be confirmed
 }
 
 // source asks for the state on behalf of everybody at once: however many look,
@@ -26,12 +27,13 @@ type state struct {
 type source struct {
 	appliance  Appliance
 	interfaces func() ([]nic.Interface, error)
+	pending    func(ctx context.Context) string
 	turn       chan struct{} // holds a token while one asks
 	last       *state        // guarded by turn
 }
 
-func newSource(a Appliance, interfaces func() ([]nic.Interface, error)) *source {
-	return &source{appliance: a, interfaces: interfaces, turn: make(chan struct{}, 1)}
+func newSource(a Appliance, interfaces func() ([]nic.Interface, error), pending func(context.Context) string) *source {
+	return &source{appliance: a, interfaces: interfaces, pending: pending, turn: make(chan struct{}, 1)}
 }
 
 // get returns the state, which is at most maxAge old.
@@ -59,6 +61,7 @@ func (s *source) get(ctx context.Context, maxAge time.Duration) *state {
 			}
 		}
 	}
+	n.pending = s.pending(limit)
 	n.at = time.Now()
 	s.last = n
 	return n

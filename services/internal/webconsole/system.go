@@ -67,10 +67,10 @@ func (c *Console) clockFacts(k *call, s *admin.System) []fact {
 	list = append(list, fact{w.T("clock.kept"), kept})
 	if !cl.Last.IsZero() {
 		list = append(list, fact{w.T("clock.last"), timeField(cl.Last, w.T("ago", w.Duration(s.Now.Sub(cl.Last))))},
-			fact{w.T("clock.offset"), field{Text: w.T("clock.ms", float64(cl.Offset)/float64(time.Millisecond))}})
+			fact{w.T("clock.offset"), field{Text: w.T("clock.ms", w.Decimal(float64(cl.Offset)/float64(time.Millisecond), 1))}})
 	}
 	if cl.Problem != "" {
-		list = append(list, fact{w.T("clock.problem"), field{Text: cut(cl.Problem, 300)}})
+		list = append(list, fact{w.T("clock.problem"), field{Text: w.Detail(cut(cl.Problem, 300))}})
 	}
 	return list
 }
@@ -97,7 +97,7 @@ func (c *Console) auditPage(k *call) (any, error) {
 	d := auditData{}
 	for _, e := range list {
 		d.Rows = append(d.Rows, auditRow{At: timeField(e.At, exact(e.At)), Who: cut(e.Who, 64), From: cut(e.From, 64),
-			Via: k.words.Or("via.", cut(e.Via, 20)), What: k.words.Or("audit.", cut(e.What, 60)), Detail: cut(e.Detail, 500), Error: cut(e.Error, 300)})
+			Via: k.words.Or("via.", cut(e.Via, 20)), What: k.words.Or("audit.", cut(e.What, 60)), Detail: k.words.Detail(cut(e.Detail, 500)), Error: k.words.Detail(cut(e.Error, 300))})
 	}
 	return d, nil
 }

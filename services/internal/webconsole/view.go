@@ -67,6 +67,9 @@ func shape(s *state) string {
 	for _, i := range s.interfaces {
 		b.WriteString(" " + i.Name)
 	}
+	// Whoever looks on learns of a change that somebody else has made, and when
+	// it is over.
+	b.WriteString("|" + s.pending)
 	return b.String()
 }
 

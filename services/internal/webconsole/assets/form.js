@@ -142,10 +142,41 @@
     if (first) first.focus();
   };
 
+  /** A button that is disabled loses the keyboard; it gets it back.
+   * @type {Element | null} */
+  let held = null;
+
   /** @param {HTMLFormElement} form @param {boolean} busy */
   const setBusy = (form, busy) => {
+    if (busy) held = form.contains(document.activeElement) ? document.activeElement : null;
     form.setAttribute("aria-busy", String(busy));
     for (const b of /** @type {NodeListOf<HTMLButtonElement>} */ (form.querySelectorAll("button:not([type=button])"))) b.disabled = busy;
+    if (!busy && held instanceof HTMLElement && document.activeElement === document.body) held.focus();
+  };
+
+  /** Loads the page anew from its top, where the result and a change that must
+   * be confirmed stand. */
+  const reload = () => {
+    again = true;
+    history.scrollRestoration = "manual";
+    location.reload();
+  };
+  let again = false;
+  addEventListener("pagehide", () => { if (!again) history.scrollRestoration = "auto"; });
+
+  /** Says that the session has ended, with a way to log in beside this page.
+   * @param {HTMLFormElement} form */
+  const showEnded = (form) => {
+    show(form, { code: "unauthorized", message: document.body.dataset.ended || "" });
+    const summary = form.querySelector("[data-summary]");
+    if (!summary) return;
+    const a = document.createElement("a");
+    a.href = "/login";
+    a.target = "_blank";
+    a.rel = "opener"; // the new page shares the session
+    a.textContent = document.body.dataset.login || "";
+    summary.append(a);
+    a.focus();
   };
 
   /** Waits for the appliance to answer again, and goes to it.
@@ -193,7 +224,12 @@
     }
     if (!answer.ok) {
       setBusy(form, false);
-      if (answer.status === 401) { location.assign("/login?ended=unknown"); return; }
+      if (answer.status === 401) {
+        // What was typed would be lost with the page.
+        if (controls(form).length && form.querySelector("[data-summary]") && document.body.dataset.ended) { showEnded(form); return; }
+        location.assign("/login?ended=unknown");
+        return;
+      }
       let p;
       try { p = (await answer.json()).error; } catch { p = { code: "", message: answer.status + " " + answer.statusText }; }
       show(form, p);
@@ -238,8 +274,11 @@
       tell(form.dataset.ok || "");
       return;
     }
-    if (form.dataset.ok) sessionStorage.setItem("flash", form.dataset.ok);
-    if (to === "reload") location.reload(); else location.assign(to);
+    // The network's state, when nothing in it waits to be confirmed.
+    const same = form.dataset.same && value && !value.pending;
+    const text = same ? form.dataset.same : form.dataset.ok;
+    if (text) sessionStorage.setItem("flash", text);
+    if (to === "reload") reload(); else location.assign(to);
   };
 
   /** Shows lines of an answer as they come.
@@ -292,7 +331,6 @@
     const form = /** @type {HTMLFormElement} */ (e.target);
     if (form.dataset.api === undefined) return;
     e.preventDefault();
-    if (e.submitter && e.submitter.getAttribute("formmethod") === "dialog") { form.closest("dialog")?.close(); return; }
     const dialog = form.dataset.confirm && document.getElementById(form.dataset.confirm);
     if (dialog instanceof HTMLDialogElement) ask(form, dialog); else submit(form);
   });
@@ -319,6 +357,8 @@
       const add = b.closest("[data-rows]")?.querySelector("[data-add]");
       row?.remove();
       if (add instanceof HTMLElement) add.focus();
+    } else if (b.dataset.cancel !== undefined) {
+      b.closest("dialog")?.close("no");
     } else if (b.dataset.open) {
       const d = document.getElementById(b.dataset.open);
       if (d instanceof HTMLDialogElement) d.showModal();
@@ -346,7 +386,12 @@
     if (input instanceof HTMLInputElement && input.type === "file" && input.dataset.into) {
       const into = /** @type {HTMLTextAreaElement} */ (document.getElementById(input.dataset.into));
       const file = input.files && input.files[0];
-      if (file && file.size < 500000) file.text().then((t) => { into.value = t; into.focus(); });
+      const error = into.closest(".input")?.querySelector(":scope > .error");
+      const big = !!file && file.size >= 500000;
+      if (error instanceof HTMLElement) { error.hidden = !big; error.textContent = big ? document.body.dataset.big || "" : ""; }
+      into.toggleAttribute("aria-invalid", false);
+      if (big) { into.setAttribute("aria-invalid", "true"); into.focus(); }
+      else if (file) file.text().then((t) => { into.value = t; into.focus(); });
       input.value = "";
     }
     choose();
@@ -359,10 +404,31 @@
     const timer = setInterval(() => {
       const left = Math.max(0, Math.ceil((end - performance.now()) / 1000));
       e.textContent = (e.dataset.text || "0").replace("0", String(left));
-      if (left === 0) { clearInterval(timer); setTimeout(() => location.reload(), 3000); }
+      if (left === 0) { clearInterval(timer); setTimeout(reload, 3000); }
     }, 1000);
+  }
+
+  // The language switch loads the page anew: what was typed comes back, but for
+  // secrets, which are kept nowhere.
+  const typed = () => /** @type {Control[]} */ ([...document.querySelectorAll("form[data-api] input[id],form[data-api] select[id],form[data-api] textarea[id]")])
+    .filter((e) => e.name && !e.closest("[data-row],dialog") && !["password", "file", "hidden"].includes(e.type) && !/password|token|key|code/.test(e.name));
+  document.querySelector("form.languages")?.addEventListener("submit", () => {
+    const values = Object.fromEntries(typed().map((e) => [e.id, e instanceof HTMLInputElement && /checkbox|radio/.test(e.type) ? e.checked : e.value]));
+    sessionStorage.setItem("typed", JSON.stringify({ path: location.pathname, values }));
+  });
+  const kept = sessionStorage.getItem("typed");
+  sessionStorage.removeItem("typed");
+  if (kept) {
+    const { path, values } = JSON.parse(kept);
+    if (path === location.pathname) for (const e of typed()) {
+      if (!(e.id in values)) continue;
+      if (typeof values[e.id] === "boolean") /** @type {HTMLInputElement} */ (e).checked = values[e.id]; else e.value = values[e.id];
+    }
+    choose();
   }
 
   const waiting = sessionStorage.getItem("flash");
   if (waiting) { sessionStorage.removeItem("flash"); if (flash && !flash.textContent?.trim()) tell(waiting); }
+  // The keyboard goes on where the result stands.
+  if (waiting && flash && document.activeElement === document.body) flash.focus({ preventScroll: true });
 })();
