@@ -41,16 +41,16 @@ func TestRole(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	for content, want := range map[string]string{
 		"": "unexpected end", "null": "version 0, want 1", "{}": "version 0, want 1", "[]": "cannot unmarshal", "\x00": "invalid character",
-		`{"version":2,"role":"router","peer":"x"}`:                    "version 2, want 1: it was written by another release",
-		`{"version":2,"role":7}`:                                      "version 2, want 1",
-		`{"version":"1","role":"router"}`:                             "cannot unmarshal",
-		`{"version":1}`:                                               `role "": want "controller" or "router"`,
-		`{"version":1,"role":"both"}`:                                 `role "both"`,
-		`{"version":1,"role":7}`:                                      "cannot unmarshal",
-		`{"version":1,"role":"router","peer":"x"}`:                    `unknown field "peer"`,
-		`{"version":1,"role":"router"}{}`:                             "after top-level value",
-		`{"version":1,"role":"router"`:                                "unexpected end",
-		`{"version":1,"role":"` + strings.Repeat("x", maxSize) + `"}`: "want at most 65536",
+		`{"version":2,"role":"router","peer":"x"}`:                   "version 2, want 1: it was written by another release",
+		`{"version":2,"role":7}`:                                     "version 2, want 1",
+		`{"version":"1","role":"router"}`:                            "cannot unmarshal",
+		`{"version":1}`:                                              `role "": want "controller" or "router"`,
+		`{"version":1,"role":"both"}`:                                `role "both"`,
+		`{"version":1,"role":7}`:                                     "cannot unmarshal",
+		`{"version":1,"role":"router","peer":"x"}`:                   `unknown field "peer"`,
+		`{"version":1,"role":"router"}{}`:                            "after top-level value",
+		`{"version":1,"role":"router"`:                               "unexpected end",
+		`{"version":1,"role":"` + strings.Repeat("x", 64<<10) + `"}`: "longer than 65536",
 	} {
 		path := filepath.Join(t.TempDir(), "appliance.json")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
