@@ -7,6 +7,8 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/admintest"
+	"github.com/parley-meet/parley/services/internal/netclient"
+	"github.com/parley-meet/parley/services/internal/netconfig"
 )
 
 // What was typed outlives the language switch and the session's end; secrets
@@ -52,4 +54,26 @@ func TestBrowserDialogEnter(t *testing.T) {
 	b.run(chromedp.Click("#reset-vera [data-cancel]"))
 	b.until(`!document.querySelector("dialog[open]")`)
 	b.until(`document.activeElement.dataset.open === "reset-vera"`)
+}
+
+// A change of the network is seen where it must be confirmed: at the top of the
+// page that made it, and on the pages of whoever else looks.
+func TestBrowserPendingIsSeen(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, testPassword)
+	b := newTab(t, "en")
+	b.login(r.base)
+	b.run(chromedp.Navigate(r.base+"/network/address"), chromedp.WaitVisible("#slave"), chromedp.SendKeys("#slave", "192.0.2.8/24"),
+		chromedp.Click("form.stack button.primary"), chromedp.WaitVisible(".banner"))
+	b.until(`scrollY === 0 && document.activeElement.id === "flash" && document.querySelector(".banner").getBoundingClientRect().top >= 0`)
+	b.run(chromedp.Click(".banner .primary"))
+	b.until(`!document.querySelector(".banner") && document.getElementById("flash").textContent.includes("are saved")`)
+
+	b.run(chromedp.Navigate(r.base+"/"), chromedp.WaitVisible(".services"))
+	b.until(`document.getElementById("link").textContent === "Live"`)
+	c := netconfig.DefaultConfig()
+	if _, err := r.admin.Network.Do(t.Context(), netclient.Request{Op: netclient.OpSet, Config: &c, Hold: true, By: "anna from 10.0.0.7"}); err != nil {
+		t.Fatal(err)
+	}
+	b.until(`(document.querySelector(".banner") || {textContent: ""}).textContent.includes("anna from 10.0.0.7")`)
 }
