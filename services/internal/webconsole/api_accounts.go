@@ -1,6 +1,7 @@
 package webconsole
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -18,6 +19,12 @@ type AuthorityInput struct {
 
 // NewPassword is another's password.
 type NewPassword struct {
+	Password string `json:"password"`
+}
+
+// CurrentPassword proves that whoever is at a session is its owner, before he
+// changes what the next login needs.
+type CurrentPassword struct {
 	Password string `json:"password"`
 }
 
@@ -52,7 +59,7 @@ func (c *Console) accountEndpoints() []endpoint {
 			func(k *call) (Self, error) { return Self{k.account, k.who.Via}, nil }).with(func(e *endpoint) { e.Forced = true }),
 		send("PUT", "/api/v1/account/password", "changePassword", "Change the own password. Other sessions of the account end; this one gets a new cookie.", needView, c.changePassword).
 			with(func(e *endpoint) { e.NoToken, e.Forced = true, true }),
-		act("POST", "/api/v1/account/totp", "beginTOTP", "Begin a second factor; it counts when its first code is confirmed.", needView,
+		send("POST", "/api/v1/account/totp", "beginTOTP", "Begin a second factor; it counts when its first code is confirmed.", needView,
 			c.beginTOTP).with(person),
 		send("POST", "/api/v1/account/totp/confirm", "confirmTOTP", "Turn the second factor on with its first code.", needView,
 			func(k *call, in CodeInput) (RecoveryCodes, error) {
@@ -62,8 +69,11 @@ func (c *Console) accountEndpoints() []endpoint {
 				}
 				return RecoveryCodes{codes}, err
 			}).with(person),
-		act("DELETE", "/api/v1/account/totp", "removeOwnTOTP", "Turn the own second factor off.", needView,
-			func(k *call) (none, error) {
+		send("POST", "/api/v1/account/totp/remove", "removeOwnTOTP", "Turn the own second factor off.", needView,
+			func(k *call, in CurrentPassword) (none, error) {
+				if err := k.prove(in.Password); err != nil {
+					return none{}, err
+				}
 				err := a.RemoveTOTP(k.ctx(), k.who, k.account.Name)
 				if err == nil {
 					k.renew()
@@ -117,6 +127,28 @@ func guarded[T any](k *call, field string, do func() (T, error)) (T, error) {
 		k.c.guard.failures.TakeBack(key)
 	}
 	return v, err
+}
+
+// prove returns an error unless password is the account's own.
+func (k *call) prove(password string) error {
+	if password == "" {
+		return fault.New("password", "required")
+	}
+	k.patient(checkWait)
+	_, err := guarded(k, "password", func() (none, error) {
+		// Right, and the code is missing: it is not asked for, because whoever
+		// turns the factor off may have lost it.
+		_, _, err := k.admin().Login(k.ctx(), k.account.Name, password, "")
+		switch {
+		case errors.Is(err, admin.ErrCode):
+			err = nil
+		case errors.Is(err, admin.ErrWrong):
+			k.admin().Note(k.who, "login.failed", "current password", err)
+			err = fault.New("password", "password-wrong")
+		}
+		return none{}, err
+	})
+	return err
 }
 
 func (c *Console) changePassword(k *call, in admin.PasswordInput) (none, error) {

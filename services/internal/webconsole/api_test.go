@@ -208,7 +208,7 @@ func TestSecondFactor(t *testing.T) {
 	b := r.loggedIn()
 	other := r.loggedIn()
 	var setup admin.TOTPSetup
-	a := b.api("POST", "/api/v1/account/totp", "")
+	a := b.api("POST", "/api/v1/account/totp", `{"password":"`+testPassword+`"}`)
 	if err := json.Unmarshal([]byte(a.body), &setup); err != nil || a.status != http.StatusOK {
 		t.Fatalf("%d %s", a.status, a.body)
 	}

@@ -173,3 +173,30 @@ func TestAttackSameAddress(t *testing.T) {
 		t.Errorf("the mark opens the API: %d", a.status)
 	}
 }
+
+// Whoever finds a session, and not the password, neither takes the second factor
+// away nor puts one of his own on, which would keep the owner out.
+func TestAttackFactorOfSession(t *testing.T) {
+	r := newRig(t, testPassword)
+	b := r.loggedIn()
+	before := r.kept(t)
+	for _, path := range []string{"/api/v1/account/totp", "/api/v1/account/totp/remove"} {
+		guesses := 0
+		for _, password := range []string{"", "a guess", "another", "a third", "a fourth", "a fifth"} {
+			a := b.api("POST", path, fmt.Sprintf(`{"password":%q}`, password))
+			switch {
+			case a.status == http.StatusUnprocessableEntity && len(a.problem(t).Fields) == 1 && a.problem(t).Fields[0].Field == "password":
+				guesses++
+			case a.status != http.StatusTooManyRequests:
+				t.Errorf("%s with %q: %d %s", path, password, a.status, a.body)
+			}
+		}
+		if guesses > 4 {
+			t.Errorf("%s: %d guesses were looked at", path, guesses)
+		}
+		if a := b.api("POST", path, ""); a.status < 400 {
+			t.Errorf("%s without a body: %d", path, a.status)
+		}
+	}
+	r.unchanged(t, before)
+}

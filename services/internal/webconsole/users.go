@@ -155,7 +155,10 @@ type SetupAnswer struct {
 }
 
 // beginTOTP begins a second factor.
-func (c *Console) beginTOTP(k *call) (SetupAnswer, error) {
+func (c *Console) beginTOTP(k *call, in CurrentPassword) (SetupAnswer, error) {
+	if err := k.prove(in.Password); err != nil {
+		return SetupAnswer{}, err
+	}
 	s, err := k.admin().BeginTOTP(k.ctx(), k.who)
 	if err != nil {
 		return SetupAnswer{}, err
