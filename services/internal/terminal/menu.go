@@ -143,7 +143,13 @@ func mainMenu() menu {
 			{"system.reset", run("factory-reset")},
 		}})},
 		// At hand for whoever cannot read the rest.
-		{"system.language", choose("language", named("en", "ru"))},
+		{"system.language", func(s *session, ctx context.Context) error {
+			err := choose("language", named("en", "ru"))(s, ctx)
+			if err == nil {
+				s.showMenu(mainMenu())
+			}
+			return err
+		}},
 	}}
 }
 

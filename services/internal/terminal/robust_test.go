@@ -348,7 +348,7 @@ func TestMenu(t *testing.T) {
 		{{"4", "back"}, {"2", "5  mmr"}, {"5", "mmr was restarted"}, {"0", "parley> "}},
 		{{"7", "back"}, {"1", "Host"}, {"example.net", "two"}, {"0", "parley> "}},
 		{{"5", "back"}, {"3", "Name"}, {"Иван", "name begins"}, {"3", "Name"}, {"admin", "reserved"}, {"0", "parley> "}},
-		{{"9", "2  ru"}, {"2", "Русский"}},
+		{{"9", "2  ru"}, {"2", "(?s)Русский.*Что нужно сделать.*parley> "}},
 		{{"1", "назад"}, {"3", `eth0 \[static\]: `}, {"", `Адрес eth0/длина \[192.0.2.9/24\]: `}, {"nonsense", "nonsense"}, {"\x03", "Отменено"}, {"0", "parley> "}},
 	} {
 		for _, st := range steps {

@@ -26,6 +26,8 @@
 
   const reload = () => {
     if (leaving) return;
+    // A form tells its result itself; a question is not taken away.
+    if (document.querySelector('form[aria-busy="true"],dialog[open]')) { setTimeout(reload, 2000); return; }
     leaving = true;
     location.assign(location.pathname);
   };
