@@ -163,16 +163,14 @@ func (k *call) banner() *look.Banner {
 
 // pendingOf asks for the id of the change that waits, for pages that stay fresh.
 // They do not wait long for a service that hangs.
-func pendingOf(a admin.Administrator) func(context.Context) string {
-	return func(ctx context.Context) string {
-		ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-		defer cancel()
-		st, err := a.Network(ctx)
-		if err != nil || st == nil || st.Pending == nil {
-			return ""
-		}
-		return cut(st.Pending.ID, 64)
+func pendingOf(ctx context.Context, a admin.Administrator) string {
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	st, err := a.Network(ctx)
+	if err != nil || st == nil || st.Pending == nil {
+		return ""
 	}
+	return cut(st.Pending.ID, 64)
 }
 
 func pendingBanner(p *netclient.Pending, w *look.Words, now time.Time) *look.Banner {

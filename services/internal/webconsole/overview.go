@@ -103,7 +103,7 @@ func certificateFacts(w *look.Words, cert admin.Certificate, now time.Time) []fa
 
 // statusData is what the pages that stay fresh show.
 func (c *Console) statusData(k *call) statusData {
-	now := c.source.get(k.ctx(), fresh)
+	now := c.now(k.ctx())
 	d := statusData{
 		view: newView(now, k.words), Known: now.status != nil, Shape: shape(now),
 		At:          timeField(now.at, exact(now.at)),

@@ -27,13 +27,12 @@ type state struct {
 type source struct {
 	appliance  Appliance
 	interfaces func() ([]nic.Interface, error)
-	pending    func(ctx context.Context) string
 	turn       chan struct{} // holds a token while one asks
 	last       *state        // guarded by turn
 }
 
-func newSource(a Appliance, interfaces func() ([]nic.Interface, error), pending func(context.Context) string) *source {
-	return &source{appliance: a, interfaces: interfaces, pending: pending, turn: make(chan struct{}, 1)}
+func newSource(a Appliance, interfaces func() ([]nic.Interface, error)) *source {
+	return &source{appliance: a, interfaces: interfaces, turn: make(chan struct{}, 1)}
 }
 
 // get returns the state, which is at most maxAge old.
@@ -61,10 +60,17 @@ func (s *source) get(ctx context.Context, maxAge time.Duration) *state {
 			}
 		}
 	}
-	n.pending = s.pending(limit)
 	n.at = time.Now()
 	s.last = n
 	return n
+}
+
+// now is the state with the change of the network that waits, which is asked for
+// each time: a page that has its banner must not be loaded anew for it.
+func (c *Console) now(ctx context.Context) *state {
+	s := *c.source.get(ctx, fresh)
+	s.pending = pendingOf(ctx, c.cfg.Admin)
+	return &s
 }
 
 // host returns the machine's name, or "".

@@ -57,7 +57,7 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 	var shown view
 	var last time.Time
 	for {
-		now := newView(c.source.get(r.Context(), fresh), words)
+		now := newView(c.now(r.Context()), words)
 		switch changes := now.changes(shown); {
 		case len(changes) > 0:
 			b, err := json.Marshal(changes)

@@ -107,7 +107,7 @@ func newFace() *face {
 func New(cfg Config) *Console {
 	c := &Console{
 		cfg: cfg, face: sync.OnceValue(newFace), sessions: look.NewSessions(sessionCookie, maxSessionStreams), steps: newSteps(),
-		stranger: newStrangers(cfg.Log), guard: newGuard(), devices: newDevices(), source: newSource(cfg.Appliance, cfg.Interfaces, pendingOf(cfg.Admin)),
+		stranger: newStrangers(cfg.Log), guard: newGuard(), devices: newDevices(), source: newSource(cfg.Appliance, cfg.Interfaces),
 		streams: make(chan struct{}, maxStreams), ops: make(chan struct{}, maxOps),
 		follows: make(chan struct{}, maxFollows), reads: make(chan struct{}, maxReads),
 		gate: newGate(), stopping: make(chan struct{}), byPath: map[string]page{},

@@ -179,14 +179,16 @@
     a.focus();
   };
 
+  /** Asks whether the appliance answers; a lost packet is no answer for minutes. */
+  const alive = () => fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(4000) });
+
   /** Waits for the appliance to answer again, and goes to it.
-   * @param {string} to */
-  const comeBack = async (to) => {
-    let gone = false;
+   * @param {string} to @param {boolean} [gone] it is known not to answer */
+  const comeBack = async (to, gone) => {
     for (let n = 0; n < 150; n++) {
       await new Promise((r) => setTimeout(r, 2000));
       try {
-        const r = await fetch("/healthz", { cache: "no-store" });
+        const r = await alive();
         if (r.ok && (gone || n > 20)) { location.assign(to); return; }
       } catch { gone = true; }
     }
@@ -207,20 +209,26 @@
     setBusy(form, true);
     /** @type {Response} */
     let answer;
+    // A new address may swallow the answer: the browser would wait for minutes.
+    const lost = form.dataset.lost;
+    const slow = setTimeout(() => { if (lost) tell(lost); }, 12000);
+    const signal = lost ? AbortSignal.timeout(75000) : undefined;
     try {
       // After a change of the network only a new connection may confirm it; the
       // server closes each old one that is used, and a browser has some.
       for (let n = 0; ; n++) {
-        answer = await fetch(path, { method, headers: empty ? {} : { "Content-Type": "application/json" }, body: empty ? undefined : JSON.stringify(body), redirect: "error" });
+        answer = await fetch(path, { method, headers: empty ? {} : { "Content-Type": "application/json" }, body: empty ? undefined : JSON.stringify(body), redirect: "error", signal });
         if (answer.status !== 409 || n > 12) break;
         const p = await answer.clone().json();
         if (p.error?.code !== "same-connection") break;
       }
     } catch {
       setBusy(form, false);
-      if (form.dataset.lost) { tell(form.dataset.lost); comeBack(form.dataset.done && form.dataset.done.startsWith("/") ? form.dataset.done : location.pathname); return; }
+      if (lost) { tell(lost); comeBack("/network", true); return; } // it says what came of the change
       show(form, { code: "lost", message: document.body.dataset.lost || "" });
       return;
+    } finally {
+      clearTimeout(slow);
     }
     if (!answer.ok) {
       setBusy(form, false);
@@ -241,6 +249,12 @@
       return;
     }
     const value = answer.status === 204 ? null : await answer.json();
+    if (lost && value?.pending && !await alive().then((r) => r.ok, () => false)) {
+      setBusy(form, false);
+      tell(lost);
+      comeBack("/network", true);
+      return;
+    }
     done(form, value);
   };
 
