@@ -8,13 +8,13 @@
   const flash = document.getElementById("flash");
 
   /** Tells a result in the region that screen readers listen to.
-   * @param {string} text @param {boolean} [bad] */
+   * @param {string} text @param {boolean | "warn"} [bad] */
   const tell = (text, bad) => {
     if (!flash) return;
     flash.replaceChildren();
     if (!text) return;
     const p = document.createElement("p");
-    p.className = "note " + (bad ? "bad" : "good");
+    p.className = "note " + (bad === "warn" ? "warn" : bad ? "bad" : "good");
     p.textContent = text;
     flash.append(p);
     flash.scrollIntoView({ block: "nearest" });
@@ -211,7 +211,7 @@
     let answer;
     // A new address may swallow the answer: the browser would wait for minutes.
     const lost = form.dataset.lost;
-    const slow = setTimeout(() => { if (lost) tell(lost); }, 12000);
+    const slow = setTimeout(() => { if (lost) tell(lost, "warn"); }, 12000);
     const signal = lost ? AbortSignal.timeout(75000) : undefined;
     try {
       // After a change of the network only a new connection may confirm it; the
@@ -224,7 +224,7 @@
       }
     } catch {
       setBusy(form, false);
-      if (lost) { tell(lost); comeBack("/network", true); return; } // it says what came of the change
+      if (lost) { tell(lost, "warn"); comeBack("/network", true); return; } // it says what came of the change
       show(form, { code: "lost", message: document.body.dataset.lost || "" });
       return;
     } finally {
@@ -251,7 +251,7 @@
     const value = answer.status === 204 ? null : await answer.json();
     if (lost && value?.pending && !await alive().then((r) => r.ok, () => false)) {
       setBusy(form, false);
-      tell(lost);
+      tell(lost, "warn");
       comeBack("/network", true);
       return;
     }
