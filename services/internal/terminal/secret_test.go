@@ -167,6 +167,6 @@ func TestCommandsAreHarmless(t *testing.T) {
 func TestHostNameIsHarmless(t *testing.T) {
 	r := newRig(t)
 	r.server.Change(func(s *control.Status) { s.Hostname = hostile })
-	out := r.expect(`y login: |ff.* login: |… login: `)
+	out := r.expect(`y login: |ff.* login: |… login: |\rlogin: `)
 	harmless(t, out)
 }

@@ -153,6 +153,11 @@ func (s *session) size() (columns, lines int) {
 // is called for each new snapshot; when it reports that it printed something,
 // after hiding the prompt, the prompt is shown again.
 func (s *session) readLine(ctx context.Context, prompt string, hidden bool, idle time.Duration, news func() bool) (string, error) {
+	width, _ := s.size()
+	head, prompt := splitPrompt(prompt, width/2)
+	if head != "" {
+		s.printf("%s\n", head)
+	}
 	s.ed.Start(prompt, hidden)
 	timer := time.NewTimer(idle)
 	defer timer.Stop()

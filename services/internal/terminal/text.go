@@ -82,3 +82,20 @@ func hang(s string, width, indent int) string {
 	lines := wrap(s, width-indent)
 	return strings.Join(lines, "\n"+strings.Repeat(" ", indent))
 }
+
+// splitPrompt cuts a prompt between words so that its end has room columns: the
+// editor keeps the other half of a line for what is typed. What is before it is
+// for a line of its own.
+func splitPrompt(prompt string, room int) (head, tail string) {
+	r := []rune(prompt)
+	if len(r) <= room {
+		return "", prompt
+	}
+	from := len(r) - room
+	for i := from; i < len(r)-1; i++ {
+		if r[i-1] == ' ' {
+			return strings.TrimRight(string(r[:i]), " "), string(r[i:])
+		}
+	}
+	return "", prompt // one word: its end is shown
+}

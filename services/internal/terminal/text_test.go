@@ -132,3 +132,17 @@ func TestLogText(t *testing.T) {
 		}
 	}
 }
+
+func TestSplitPrompt(t *testing.T) {
+	for in, want := range map[string][2]string{
+		"Name: ": {"", "Name: "},
+		"Введите имя машины parley: ":   {"Введите имя", "машины parley: "},
+		"aaaa bbbb cccc dddd eeee ffff": {"aaaa bbbb cccc", "dddd eeee ffff"},
+		"nowheretobreakthisatallreally": {"", "nowheretobreakthisatallreally"},
+		"":                              {"", ""},
+	} {
+		if head, tail := splitPrompt(in, 16); head != want[0] || tail != want[1] {
+			t.Errorf("%q: %q and %q, want %q", in, head, tail, want)
+		}
+	}
+}
