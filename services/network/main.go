@@ -103,7 +103,7 @@ func run(ctx context.Context, cfg ethernet.Config, init *control.Client) error {
 		return err
 	}
 	service.Start()
-	server := &netserver.Server{Service: service}
+	server := netserver.NewServer(service)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, task := range []func(context.Context) error{daemon.Run, service.Run, clock.Run, name.Run} {
 		g.Go(func() error { return task(ctx) })

@@ -16,19 +16,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/parley-meet/parley/image/config"
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/image/internal/ring"
+	"github.com/parley-meet/parley/internal/localsocket"
 )
 
 const (
@@ -67,55 +64,27 @@ type Server struct {
 
 	readLimit, writeLimit time.Duration // 0: the constants; shorter in tests
 
-	mu     sync.Mutex
-	conns  map[uint32]int // by user
-	total  int
+	once   sync.Once
+	bounds localsocket.Bounds
 	denied denials
 }
 
 // Listen makes the socket: root's, and the group's to use. Which of the group
 // may do what is decided for each caller.
 func Listen(path string, group int) (*net.UnixListener, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(os.Chown(path, 0, group), os.Chmod(path, 0o660)); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
+	return localsocket.Listen(path, group)
 }
 
 // Serve accepts until ctx ends, and returns when every answer has ended.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for {
-		c, err := l.AcceptUnix()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			// Out of descriptors or memory: it passes, or the next try fails too.
-			s.Log.Error("control socket", "error", err)
-			select {
-			case <-time.After(100 * time.Millisecond):
-				continue
-			case <-ctx.Done():
-				return nil
-			}
-		}
+	localsocket.Serve(ctx, l, s.Log, func(c *net.UnixConn) {
 		handle := func() { s.handle(ctx, c) }
 		if s.Guard != nil {
 			handle = s.Guard(handle)
 		}
-		wg.Go(handle)
-	}
+		handle()
+	})
+	return nil
 }
 
 func (s *Server) handle(ctx context.Context, c *net.UnixConn) {
@@ -224,19 +193,9 @@ func (s *Server) logs(ctx context.Context, w *answer, req control.Request) error
 
 // caller asks the kernel who is at the other end.
 func (s *Server) caller(c *net.UnixConn) (Caller, error) {
-	raw, err := c.SyscallConn()
+	cred, err := localsocket.Peer(c)
 	if err != nil {
 		return Caller{}, err
-	}
-	var cred *unix.Ucred
-	var err2 error
-	if err := raw.Control(func(fd uintptr) {
-		cred, err2 = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return Caller{}, err
-	}
-	if err2 != nil {
-		return Caller{}, fmt.Errorf("SO_PEERCRED: %w", err2)
 	}
 	who := Caller{UID: cred.Uid, PID: cred.Pid}
 	if cred.Uid == 0 {
@@ -287,27 +246,11 @@ func (s *Server) right(who Caller) string {
 }
 
 func (s *Server) enter(uid uint32) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.total >= maxConns || s.conns[uid] >= maxPerUser {
-		return false
-	}
-	if s.conns == nil {
-		s.conns = make(map[uint32]int)
-	}
-	s.total++
-	s.conns[uid]++
-	return true
+	s.once.Do(func() { s.bounds.Total, s.bounds.PerUser = maxConns, maxPerUser })
+	return s.bounds.Enter(uid)
 }
 
-func (s *Server) leave(uid uint32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.total--
-	if s.conns[uid]--; s.conns[uid] == 0 {
-		delete(s.conns, uid)
-	}
-}
+func (s *Server) leave(uid uint32) { s.bounds.Leave(uid) }
 
 // maxLines bounds Request.Lines.
 const maxLines = 1 << 20

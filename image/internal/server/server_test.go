@@ -112,8 +112,8 @@ func serve(t *testing.T, srv *Server) (path string) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if srv.total != 0 || len(srv.conns) != 0 {
-			t.Errorf("%d connections are counted after the end", srv.total)
+		if n := srv.bounds.Now(); n != 0 {
+			t.Errorf("%d connections are counted after the end", n)
 		}
 	})
 	return path
@@ -432,9 +432,7 @@ func TestSlowCaller(t *testing.T) {
 	}
 	// The server has hung up when it counts nobody.
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		srv.mu.Lock()
-		n := srv.total
-		srv.mu.Unlock()
+		n := srv.bounds.Now()
 		if n == 0 {
 			break
 		}
@@ -464,9 +462,7 @@ func TestTooMany(t *testing.T) {
 	wait := func(n int) {
 		t.Helper()
 		for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-			srv.mu.Lock()
-			total := srv.total
-			srv.mu.Unlock()
+			total := srv.bounds.Now()
 			if total == n {
 				return
 			}

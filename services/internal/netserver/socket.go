@@ -2,20 +2,17 @@ package netserver
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
-	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/parley-meet/parley/internal/localsocket"
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/netclient"
 )
@@ -41,90 +38,63 @@ func (r *refusal) Unwrap() error { return r.error }
 // Listen makes the socket. Its folder is setgid, so that it is the consoles'
 // group's; the kernel lets nobody else connect.
 func Listen(path string) (*net.UnixListener, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
+	return localsocket.Listen(path, localsocket.KeepGroup)
 }
 
-// Server answers on the socket.
+// Server answers on the socket. Make it with NewServer.
 type Server struct {
-	Service *Service
+	service *Service
+	bounds  localsocket.Bounds
 
-	readLimit time.Duration // 0: the constant; shorter in tests
+	readLimit time.Duration // shorter in tests
+}
 
-	mu    sync.Mutex
-	conns map[uint32]int // by user
-	total int
+// NewServer returns a server for the service.
+func NewServer(s *Service) *Server {
+	return &Server{service: s, bounds: localsocket.Bounds{Total: maxConns, PerUser: maxPerUser}, readLimit: readLimit}
 }
 
 // Serve accepts until ctx ends, and returns when every answer has ended.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for {
-		c, err := l.AcceptUnix()
-		if ctx.Err() != nil {
-			return nil
+	localsocket.Serve(ctx, l, s.service.cfg.Log, func(c *net.UnixConn) {
+		defer c.Close()
+		defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Now()) })()
+		r := s.handle(ctx, c)
+		if err := send(c, r); err != nil {
+			s.service.cfg.Log.Warn("answer was not taken", "err", err)
 		}
-		if err != nil {
-			// Out of descriptors or memory: it passes, or the next try fails too.
-			s.Service.cfg.Log.Error("socket", "err", err)
-			select {
-			case <-time.After(100 * time.Millisecond):
-				continue
-			case <-ctx.Done():
-				return nil
-			}
-		}
-		wg.Go(func() {
-			defer c.Close()
-			defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Now()) })()
-			r := s.handle(ctx, c)
-			if err := send(c, r); err != nil {
-				s.Service.cfg.Log.Warn("answer was not taken", "err", err)
-			}
-		})
-	}
+	})
+	return nil
 }
 
 // handle reads one request and carries it out. A caller that hangs up does not
 // end what it asked for: a change of the address cuts it off.
 func (s *Server) handle(ctx context.Context, c *net.UnixConn) netclient.Response {
-	uid, err := user(c)
+	who, err := localsocket.Peer(c)
 	if err != nil {
 		return answer(nil, err)
 	}
-	if !s.enter(uid) {
+	uid := who.Uid
+	if !s.bounds.Enter(uid) {
 		return answer(nil, &refusal{netclient.CodeBusy, errors.New("too many connections at once: try again")})
 	}
-	defer s.leave(uid)
-	limit := cmp.Or(s.readLimit, readLimit)
-	if err := c.SetReadDeadline(time.Now().Add(limit)); err != nil {
+	defer s.bounds.Leave(uid)
+	if err := c.SetReadDeadline(time.Now().Add(s.readLimit)); err != nil {
 		return answer(nil, err)
 	}
 	line, err := bufio.NewReaderSize(io.LimitReader(c, netclient.MaxLine+1), netclient.MaxLine+1).ReadSlice('\n')
 	if err != nil { // half a wish is not carried out
-		return answer(nil, &refusal{netclient.CodeInvalid, fmt.Errorf("want one line of at most %d bytes within %v", netclient.MaxLine, limit)})
+		return answer(nil, &refusal{netclient.CodeInvalid, fmt.Errorf("want one line of at most %d bytes within %v", netclient.MaxLine, s.readLimit)})
 	}
 	req, err := netclient.ParseRequest(line)
 	if err != nil {
 		return answer(nil, &refusal{netclient.CodeInvalid, err})
 	}
-	if err := s.Service.do(ctx, req); err != nil {
-		s.Service.cfg.Log.Warn("request is refused", "op", req.Op, "by", req.By, "uid", uid, "err", err)
+	if err := s.service.do(ctx, req); err != nil {
+		s.service.cfg.Log.Warn("request is refused", "op", req.Op, "by", req.By, "uid", uid, "err", err)
 		return answer(nil, err)
 	}
-	return answer(s.Service.Status(), nil)
+	return answer(s.service.Status(), nil)
 }
 
 // do carries a request out.
@@ -175,46 +145,4 @@ func send(c *net.UnixConn, r netclient.Response) error {
 		return nil // he is gone: nobody to tell
 	}
 	return err
-}
-
-// user asks the kernel who is at the other end.
-func user(c *net.UnixConn) (uint32, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var err2 error
-	if err := raw.Control(func(fd uintptr) {
-		cred, err2 = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return 0, err
-	}
-	if err2 != nil {
-		return 0, fmt.Errorf("SO_PEERCRED: %w", err2)
-	}
-	return cred.Uid, nil
-}
-
-func (s *Server) enter(uid uint32) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.total >= maxConns || s.conns[uid] >= maxPerUser {
-		return false
-	}
-	if s.conns == nil {
-		s.conns = make(map[uint32]int)
-	}
-	s.total++
-	s.conns[uid]++
-	return true
-}
-
-func (s *Server) leave(uid uint32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.total--
-	if s.conns[uid]--; s.conns[uid] == 0 {
-		delete(s.conns, uid)
-	}
 }

@@ -1,6 +1,7 @@
 package netserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -23,7 +24,8 @@ func (r *rig) serve(limit time.Duration) *netclient.Client {
 	must(r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	s := &Server{Service: r.s, readLimit: limit}
+	s := NewServer(r.s)
+	s.readLimit = cmp.Or(limit, readLimit)
 	go func() { done <- s.Serve(ctx, l) }()
 	r.t.Cleanup(func() {
 		cancel()
