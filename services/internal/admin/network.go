@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/netconfig"
 )
@@ -50,6 +51,13 @@ func (a *Admin) SetNetwork(ctx context.Context, who Actor, in netconfig.Input, h
 
 // ConfirmNetwork confirms the pending change.
 func (a *Admin) ConfirmNetwork(ctx context.Context, who Actor, id string, connected time.Time) error {
+	// A browser tries over the connections that it has until one is new: those
+	// tries are no news for the audit log.
+	if who.Authority == account.Operate {
+		if p, err := a.pending(ctx, id); err == nil && !connected.After(p.Since) {
+			return ErrSameConnection
+		}
+	}
 	return a.act(ctx, who, "network.confirm", func() (string, error) {
 		p, err := a.pending(ctx, id)
 		if err != nil {

@@ -101,7 +101,25 @@ func (c *Console) networkEndpoints() []endpoint {
 			func(k *call, in admin.ConnectorInput) (admin.Connector, error) {
 				return a.SetConnector(k.ctx(), k.who, in)
 			}),
+		act("DELETE", "/api/v1/connector/token", "removeConnectorToken", "Remove the token; the rest stays as it is.", needOperate, c.removeConnectorToken),
 	}
+}
+
+// removeConnectorToken answers DELETE /api/v1/connector/token.
+func (c *Console) removeConnectorToken(k *call) (admin.Connector, error) {
+	n, err := k.admin().Connector(k.ctx())
+	if err != nil {
+		return admin.Connector{}, err
+	}
+	in := admin.ConnectorInput{Token: new(string), ZoneController: addrText(n.ZoneController), Router: addrText(n.Router),
+		OtherZoneController: addrText(n.OtherZoneController), PublicName: n.PublicName}
+	for _, e := range n.External {
+		in.External = append(in.External, struct {
+			Local    string `json:"local"`
+			External string `json:"external"`
+		}{addrText(e.Local), addrText(e.External)})
+	}
+	return k.admin().SetConnector(k.ctx(), k.who, in)
 }
 
 // endpoints is the whole API.

@@ -577,3 +577,28 @@ func TestFailedLoginsAreAudited(t *testing.T) {
 		}
 	}
 }
+
+// The token can be taken away without touching what stands beside it.
+func TestRemoveConnectorToken(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, testPassword)
+	b := r.loggedIn()
+	if a := b.api("PUT", "/api/v1/connector", `{"token":"0123456789abcdef-token","zoneController":"192.0.2.7","router":"192.0.2.8","otherZoneController":"192.0.2.9","publicName":"meet.example.com","external":[{"local":"192.0.2.7","external":"203.0.113.7"}]}`); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	before, err := r.admin.Admin.Connector(t.Context())
+	if err != nil || !before.TokenSet {
+		t.Fatalf("%+v, %v, want a token", before, err)
+	}
+	if a := b.api("DELETE", "/api/v1/connector/token", ""); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	after, err := r.admin.Admin.Connector(t.Context())
+	if err != nil || after.TokenSet || after.TokenHint != "" {
+		t.Errorf("%+v, %v, want no token", after, err)
+	}
+	if after.ZoneController != before.ZoneController || after.Router != before.Router || after.OtherZoneController != before.OtherZoneController ||
+		after.PublicName != before.PublicName || !slices.Equal(after.External, before.External) {
+		t.Errorf("%+v became %+v", before, after)
+	}
+}

@@ -24,9 +24,13 @@ func (c *Console) userPages() []page {
 }
 
 type usersData struct {
+	title       string
 	Rows        []userRow
 	Authorities []option
 }
+
+// PageTitle says more than the tab, which stands below "Users".
+func (d usersData) PageTitle() string { return d.title }
 
 // userRow is an operator, with what may be done with him.
 type userRow struct {
@@ -54,7 +58,7 @@ func (c *Console) usersPage(k *call) (any, error) {
 		return nil, err
 	}
 	w, now := k.words, time.Now()
-	d := usersData{Authorities: authorities(w)}
+	d := usersData{title: w.T("users.manage.heading"), Authorities: authorities(w)}
 	for _, a := range list {
 		r := userRow{Name: cut(a.Name, 64), Authority: string(a.Authority), Badge: w.T("authority." + string(a.Authority)),
 			Factor: a.TOTP, Own: a.Name == k.account.Name, Set: field{Text: "–"}}
@@ -76,7 +80,7 @@ func (c *Console) usersPage(k *call) (any, error) {
 }
 
 func (c *Console) addUserPage(k *call) (any, error) {
-	return usersData{Authorities: authorities(k.words)}, nil
+	return usersData{title: k.words.T("users.add.heading"), Authorities: authorities(k.words)}, nil
 }
 
 type accountData struct {
