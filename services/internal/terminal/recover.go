@@ -98,28 +98,38 @@ func (s *session) recover(ctx context.Context) error {
 	return nil
 }
 
-// newPassword asks twice for a new password and returns it, or "" when it was
-// refused and that was told. current is the one in force, where it is known.
+// passwordTries is how often a new password is asked for.
+const passwordTries = 3
+
+// newPassword asks twice for a new password, again after one that is refused or
+// typed differently, and returns it, or "" when nothing came of it: an empty line
+// gives up. current is the one in force, where it is known.
 func (s *session) newPassword(ctx context.Context, current string, idle time.Duration) (string, error) {
 	w := s.words()
-	next, err := s.readLine(ctx, w.T("passwd.new"), true, idle, nil)
-	if err != nil {
-		return "", err
-	}
-	var refusal credential.Refusal
-	if errors.As(s.refuse(current, next), &refusal) {
-		s.say("passwd.refused", w.T("password."+string(refusal)))
-		return "", nil
-	}
-	again, err := s.readLine(ctx, w.T("passwd.again"), true, idle, nil)
-	if err != nil {
-		return "", err
-	}
-	if again != next {
+	for range passwordTries {
+		next, err := s.readLine(ctx, w.T("passwd.new"), true, idle, nil)
+		if err != nil {
+			return "", err
+		}
+		if next == "" {
+			s.say("cancelled")
+			return "", nil
+		}
+		var refusal credential.Refusal
+		if errors.As(s.refuse(current, next), &refusal) {
+			s.say("passwd.refused", w.T("password."+string(refusal)))
+			continue
+		}
+		again, err := s.readLine(ctx, w.T("passwd.again"), true, idle, nil)
+		if err != nil {
+			return "", err
+		}
+		if again == next {
+			return next, nil
+		}
 		s.say("passwd.differ")
-		return "", nil
 	}
-	return next, nil
+	return "", nil
 }
 
 func (s *session) refuse(current, next string) error {
