@@ -108,7 +108,7 @@ func (s *session) done(err error, key string, args ...any) error {
 
 // restamp keeps the session when it was its own account that it has changed.
 func (s *session) restamp(name string) {
-	if name != s.who.Name || s.stamp == "" {
+	if name != s.who.Name {
 		return
 	}
 	if _, stamp, err := s.c.cfg.Admin.Stamp(name); err == nil {

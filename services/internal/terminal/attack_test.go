@@ -74,3 +74,20 @@ func TestShownPasswordEnds(t *testing.T) {
 		t.Error("the generated password counts beside the one that was set")
 	}
 }
+
+// A login with the password on the screen, before its hash was there, ends when
+// another process sets one: at the next key.
+func TestShownLoginEnds(t *testing.T) {
+	r := newRig(t)
+	r.expect("login: ")
+	generated := r.keeper.Plain()
+	if err := os.RemoveAll(filepath.Join(r.admin.Store.RunDir, "admin.json")); err != nil {
+		t.Fatal(err)
+	}
+	r.login(generated)
+	r.send("\r")
+	r.expect("parley> ") // nothing has changed
+	r.admin.SetPassword(t, "set in a browser meanwhile")
+	r.send("\r")
+	r.expect("login: ")
+}

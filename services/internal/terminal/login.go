@@ -154,6 +154,10 @@ func (s *session) note(ctx context.Context, who admin.Actor, what, detail string
 	}
 }
 
+// shownStamp is of a login with the generated password before its hash was there,
+// or in place of one that is damaged: it is good while the password is shown.
+const shownStamp = "shown"
+
 // entrant is an account that may come in, with its stamp.
 type entrant struct {
 	account.Account
@@ -170,7 +174,7 @@ func (s *session) authenticate(ctx context.Context, name, password, code string)
 			// password, or nobody could set a new one; and they take what they show
 			// even where another process has changed its hash.
 			if name == credential.User && err != nil && !errors.Is(err, admin.ErrCode) && s.c.cfg.Keeper.Shown(password) {
-				return entrant{Account: account.Account{Name: credential.User, Authority: account.Operate, Generated: true}}, nil
+				return entrant{account.Account{Name: credential.User, Authority: account.Operate, Generated: true}, shownStamp}, nil
 			}
 			var damaged *credential.DamagedError
 			if name == credential.User && errors.As(err, &damaged) {
@@ -194,8 +198,9 @@ func (s *session) authenticate(ctx context.Context, name, password, code string)
 
 // still reports whether the account is as it was at the login.
 func (s *session) still() bool {
-	if s.stamp == "" {
-		return true
+	if s.stamp == shownStamp {
+		s.reloadPassword()
+		return s.c.cfg.Keeper.Plain() != ""
 	}
 	_, stamp, err := s.c.cfg.Admin.Stamp(s.who.Name)
 	return stamp == s.stamp || err != nil && !errors.Is(err, admin.ErrUnknown)

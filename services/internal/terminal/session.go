@@ -42,7 +42,7 @@ type session struct {
 	news    <-chan struct{}
 
 	who    admin.Actor // who has logged in
-	stamp  string      // of his account, at the login; "" is not compared
+	stamp  string      // of his account, at the login
 	column bool        // the cursor is behind dots of progress
 
 	shown     string // the banner on the screen
