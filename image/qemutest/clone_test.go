@@ -44,8 +44,8 @@ func TestCloneAndClock(t *testing.T) {
 	v.expect(`\[y/N\] `, stepTime)
 	v.send("y\r")
 	v.expect(prompt, stepTime)
-	v.until("services", `(?m)^zctrl .*running`)
-	v.until("services", `(?m)^mmr .*running`)
+	v.until("services", `zctrl +zone controller +running`)
+	v.until("services", `mmr +multimedia router +running`)
 	v.off()
 
 	v = boot(t, qemutest.Options{Disk: disk, Extra: []string{"-uuid", other}})

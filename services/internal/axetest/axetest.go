@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 )
@@ -113,6 +114,11 @@ func Run(ctx context.Context) ([]Violation, error) {
 func Check(t testing.TB, ctx context.Context, name string) {
 	t.Helper()
 	found, err := Run(ctx)
+	// A page that stays fresh by itself may be loaded anew meanwhile.
+	for n := 0; n < 3 && err != nil && strings.Contains(err.Error(), "navigated"); n++ {
+		time.Sleep(time.Second)
+		found, err = Run(ctx)
+	}
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}

@@ -92,6 +92,12 @@ func (b *tab) run(actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
+// reloaded reports whether a script was lost because the page was loaded anew
+// meanwhile, as pages that stay fresh do when their parts change.
+func reloaded(err error) bool {
+	return strings.Contains(err.Error(), "navigated") || strings.Contains(err.Error(), "context with specified id") || strings.Contains(err.Error(), "context was destroyed")
+}
+
 // until waits for a script to return true.
 func (b *tab) until(script string) {
 	b.t.Helper()
@@ -102,8 +108,8 @@ func (b *tab) until(script string) {
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil && (strings.Contains(err.Error(), "navigated") || strings.Contains(err.Error(), "context with specified id")) {
-			continue // the page was loaded anew meanwhile
+		if ctx.Err() == nil && reloaded(err) {
+			continue
 		}
 		body, _ := chromedp.Run(b.ctx, chromedp.Text("body"))
 		b.t.Fatalf("%s: %v\n%s", script, err, body)
@@ -112,11 +118,16 @@ func (b *tab) until(script string) {
 
 func (b *tab) value(script string) string {
 	b.t.Helper()
-	s, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("String("+script+")"))
-	if err != nil {
-		b.t.Fatal(err)
+	for n := 0; ; n++ {
+		s, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("String("+script+")"))
+		if err == nil {
+			return s
+		}
+		if n == 3 || !reloaded(err) {
+			b.t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	return s
 }
 
 // command runs a command of the browser's protocol.
