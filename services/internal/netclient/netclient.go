@@ -102,7 +102,7 @@ type Clock struct {
 	Off     bool          `json:"off"`
 	Synced  bool          `json:"synced"`
 	Server  string        `json:"server,omitempty"` // that is followed
-	Offset  time.Duration `json:"offset"`           // of the own clock at the last answer, ns; positive: it is behind
+	Offset  time.Duration `json:"offset"`           // of the own clock at the last answer, ns, without what a step took away; positive: it is behind
 	Last    time.Time     `json:"last,omitzero"`    // answer
 	Servers []string      `json:"servers"`          // that are asked
 	Problem string        `json:"problem,omitempty"`

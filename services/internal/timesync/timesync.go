@@ -251,9 +251,13 @@ func (k *Keeper) askAll(ctx context.Context, servers []string) (time.Duration, e
 		}
 		k.mark()
 	}
+	left := best.Offset
+	if v.Clock != nil && v.Clock.Step {
+		left -= v.Clock.Offset
+	}
 	k.mu.Lock()
 	k.heard = time.Now()
-	k.status.Server, k.status.Offset, k.status.Last = best.Server, best.Offset, time.Now().UTC()
+	k.status.Server, k.status.Offset, k.status.Last = best.Server, left, time.Now().UTC()
 	k.mu.Unlock()
 	return v.Next, nil
 }
