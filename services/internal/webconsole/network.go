@@ -186,12 +186,10 @@ func networkCards(w *look.Words, st *netclient.Status, now time.Time) []card {
 // networkFormData is a form of the configuration.
 type networkFormData struct {
 	In       netconfig.Input
-	Pending  bool // what is shown waits to be confirmed
 	Modes    []option
 	Modes6   []option
-	Now      netconfig.State // for placeholders
-	Host     string          // in force
-	Password bool            // the proxy's is saved
+	Host     string // in force
+	Password bool   // the proxy's is saved
 	Blank    struct{ Destination, Gateway string }
 }
 
@@ -210,7 +208,7 @@ func (c *Console) networkForm(k *call) (any, error) {
 		return nil, err
 	}
 	w, cfg := k.words, wanted(st)
-	d := networkFormData{In: cfg.Input(), Pending: st.Pending != nil, Now: st.State, Password: cfg.Proxy.PasswordSet}
+	d := networkFormData{In: cfg.Input(), Password: cfg.Proxy.PasswordSet}
 	d.Host = c.source.get(k.ctx(), fresh).host()
 	for _, m := range []string{netconfig.ModeDHCP, netconfig.ModeStatic} {
 		d.Modes = append(d.Modes, option{m, w.T("net.mode." + m), w.T("net.mode.hint." + m)})
