@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -46,40 +45,22 @@ var (
 	network   = netip.MustParsePrefix("192.0.2.1/24")
 )
 
-// buffer is a process's output.
-type buffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // lab is an appliance on a link with a server.
 type lab struct {
 	t           *testing.T
 	server, box *labtest.Host
 	dir         string
-	kernel      ethernet.Linux // only on box
-	log         *buffer        // of the service, all of its runs
-	service     *exec.Cmd      // nil: not running
-	line        *net.UnixConn  // PID 1's end of the service's liveness
-	control     string         // PID 1's socket; at first there is none
+	kernel      ethernet.Linux  // only on box
+	log         *labtest.Output // of the service, all of its runs
+	service     *exec.Cmd       // nil: not running
+	line        *net.UnixConn   // PID 1's end of the service's liveness
+	control     string          // PID 1's socket; at first there is none
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	t.Parallel()
-	l := &lab{t: t, dir: t.TempDir(), kernel: "eth0", log: &buffer{}}
+	l := &lab{t: t, dir: t.TempDir(), kernel: "eth0", log: &labtest.Output{}}
 	l.control = l.path("init.sock")
 	l.server, l.box = labtest.NewHost(t, "server"), labtest.NewHost(t, "parley-box")
 	l.server.Bridge(network)
@@ -199,7 +180,7 @@ func (l *lab) wait(what string, f func() error) {
 }
 
 // logged waits for words in a process's output.
-func (l *lab) logged(b *buffer, words string) {
+func (l *lab) logged(b *labtest.Output, words string) {
 	l.t.Helper()
 	l.wait(fmt.Sprintf("%q in the log", words), func() error {
 		if text := b.String(); !strings.Contains(text, words) {
@@ -296,33 +277,18 @@ func (l *lab) losses() (count func() int) {
 type dnsmasq struct {
 	l   *lab
 	cmd *exec.Cmd
-	log *buffer
+	log *labtest.Output
 }
 
 // dnsmasq starts one that gives addresses from first to last for two minutes,
 // the least it does.
 func (l *lab) dnsmasq(first, last string, options ...string) *dnsmasq {
 	l.t.Helper()
-	path, err := exec.LookPath("dnsmasq")
-	if err != nil {
-		if os.Getenv("CI") == "" {
-			l.t.Skip("dnsmasq is not installed (package dnsmasq-base)")
-		}
-		l.t.Fatal("dnsmasq is not installed (package dnsmasq-base)")
-	}
-	d := &dnsmasq{l: l, log: &buffer{}}
-	args := append([]string{"--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--pid-file=", "--user=root",
-		"--port=0", "--interface=br0", "--bind-interfaces", "--no-ping", "--dhcp-sequential-ip", "--dhcp-authoritative",
-		"--dhcp-leasefile=" + l.path("dnsmasq.leases"), "--dhcp-range=" + first + "," + last + ",255.255.255.0,2m"}, options...)
-	d.cmd = exec.Command(path, args...)
-	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
+	d := &dnsmasq{l: l}
+	d.cmd, d.log = labtest.Dnsmasq(l.t, l.path("dnsmasq.leases"),
+		append([]string{"--dhcp-range=" + first + "," + last + ",255.255.255.0,2m"}, options...)...)
 	spawn(l.t, l.server, d.cmd)
 	l.logged(d.log, "DHCP, IP range")
-	l.t.Cleanup(func() {
-		if l.t.Failed() {
-			l.t.Logf("dnsmasq's log:\n%s", d.log)
-		}
-	})
 	return d
 }
 

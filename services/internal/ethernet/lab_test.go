@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -88,34 +87,16 @@ type lab struct {
 	t           *testing.T
 	server, box *labtest.Host
 	dir         string
-	log         *output
+	log         *labtest.Output
 	cmd         *exec.Cmd
 	in          *os.File
 	out         *bufio.Reader
 }
 
-// output is that of a process.
-type output struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 func newLab(t *testing.T) *lab {
 	server, b := box(t)
 	server.Assign("br0", netip.MustParsePrefix("2001:db8:1::1/64"))
-	l := &lab{t: t, server: server, box: b, dir: t.TempDir(), log: &output{}}
+	l := &lab{t: t, server: server, box: b, dir: t.TempDir(), log: &labtest.Output{}}
 	if err := errors.Join(os.Chown(l.dir, 101, 101), os.Chmod(filepath.Dir(l.dir), 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -302,31 +283,15 @@ func (l *lab) same(c netconfig.Config, good func(netconfig.State) bool) {
 }
 
 // dnsmasq starts one on the server.
-func (l *lab) dnsmasq(args ...string) *output {
+func (l *lab) dnsmasq(args ...string) *labtest.Output {
 	l.t.Helper()
-	path, err := exec.LookPath("dnsmasq")
-	if err != nil {
-		if os.Getenv("CI") == "" {
-			l.t.Skip("dnsmasq is not installed (package dnsmasq-base)")
-		}
-		l.t.Fatal("dnsmasq is not installed (package dnsmasq-base)")
-	}
-	log := &output{}
-	cmd := exec.Command(path, append([]string{"--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--pid-file=", "--user=root",
-		"--port=0", "--interface=br0", "--bind-interfaces", "--no-ping", "--dhcp-sequential-ip", "--dhcp-authoritative",
-		"--dhcp-leasefile=" + filepath.Join(l.dir, "dnsmasq.leases")}, args...)...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd, log := labtest.Dnsmasq(l.t, filepath.Join(l.dir, "dnsmasq.leases"), args...)
 	l.spawn(l.server, cmd)
 	l.says(log, "DHCP")
-	l.t.Cleanup(func() {
-		if l.t.Failed() {
-			l.t.Logf("dnsmasq's log:\n%s", log)
-		}
-	})
 	return log
 }
 
-func (l *lab) says(log *output, words string) {
+func (l *lab) says(log *labtest.Output, words string) {
 	l.t.Helper()
 	for deadline := time.Now().Add(time.Minute); !strings.Contains(log.String(), words); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
