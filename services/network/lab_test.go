@@ -19,6 +19,7 @@ import (
 
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/image/liveness"
+	"github.com/parley-meet/parley/internal/judge"
 	"github.com/parley-meet/parley/services/internal/ethernet"
 	"github.com/parley-meet/parley/services/internal/labtest"
 	"github.com/parley-meet/parley/services/internal/netconfig"
@@ -50,17 +51,17 @@ type lab struct {
 	t           *testing.T
 	server, box *labtest.Host
 	dir         string
-	kernel      ethernet.Linux  // only on box
-	log         *labtest.Output // of the service, all of its runs
-	service     *exec.Cmd       // nil: not running
-	line        *net.UnixConn   // PID 1's end of the service's liveness
-	control     string          // PID 1's socket; at first there is none
+	kernel      ethernet.Linux // only on box
+	log         *judge.Output  // of the service, all of its runs
+	service     *exec.Cmd      // nil: not running
+	line        *net.UnixConn  // PID 1's end of the service's liveness
+	control     string         // PID 1's socket; at first there is none
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	t.Parallel()
-	l := &lab{t: t, dir: t.TempDir(), kernel: "eth0", log: &labtest.Output{}}
+	l := &lab{t: t, dir: t.TempDir(), kernel: "eth0", log: &judge.Output{}}
 	l.control = l.path("init.sock")
 	l.server, l.box = labtest.NewHost(t, "server"), labtest.NewHost(t, "parley-box")
 	l.server.Bridge(network)
@@ -180,7 +181,7 @@ func (l *lab) wait(what string, f func() error) {
 }
 
 // logged waits for words in a process's output.
-func (l *lab) logged(b *labtest.Output, words string) {
+func (l *lab) logged(b *judge.Output, words string) {
 	l.t.Helper()
 	l.wait(fmt.Sprintf("%q in the log", words), func() error {
 		if text := b.String(); !strings.Contains(text, words) {
@@ -277,7 +278,7 @@ func (l *lab) losses() (count func() int) {
 type dnsmasq struct {
 	l   *lab
 	cmd *exec.Cmd
-	log *labtest.Output
+	log *judge.Output
 }
 
 // dnsmasq starts one that gives addresses from first to last for two minutes,
@@ -285,7 +286,7 @@ type dnsmasq struct {
 func (l *lab) dnsmasq(first, last string, options ...string) *dnsmasq {
 	l.t.Helper()
 	d := &dnsmasq{l: l}
-	d.cmd, d.log = labtest.Dnsmasq(l.t, l.path("dnsmasq.leases"),
+	d.cmd, d.log = judge.Dnsmasq(l.t, l.path("dnsmasq.leases"),
 		append([]string{"--dhcp-range=" + first + "," + last + ",255.255.255.0,2m"}, options...)...)
 	spawn(l.t, l.server, d.cmd)
 	l.logged(d.log, "DHCP, IP range")

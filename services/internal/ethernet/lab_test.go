@@ -23,6 +23,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/parley-meet/parley/internal/judge"
 	"github.com/parley-meet/parley/services/internal/dhcp"
 	"github.com/parley-meet/parley/services/internal/labtest"
 	"github.com/parley-meet/parley/services/internal/netconfig"
@@ -87,7 +88,7 @@ type lab struct {
 	t           *testing.T
 	server, box *labtest.Host
 	dir         string
-	log         *labtest.Output
+	log         *judge.Output
 	cmd         *exec.Cmd
 	in          *os.File
 	out         *bufio.Reader
@@ -96,7 +97,7 @@ type lab struct {
 func newLab(t *testing.T) *lab {
 	server, b := box(t)
 	server.Assign("br0", netip.MustParsePrefix("2001:db8:1::1/64"))
-	l := &lab{t: t, server: server, box: b, dir: t.TempDir(), log: &labtest.Output{}}
+	l := &lab{t: t, server: server, box: b, dir: t.TempDir(), log: &judge.Output{}}
 	if err := errors.Join(os.Chown(l.dir, 101, 101), os.Chmod(filepath.Dir(l.dir), 0o755)); err != nil {
 		t.Fatal(err)
 	}
@@ -283,15 +284,15 @@ func (l *lab) same(c netconfig.Config, good func(netconfig.State) bool) {
 }
 
 // dnsmasq starts one on the server.
-func (l *lab) dnsmasq(args ...string) *labtest.Output {
+func (l *lab) dnsmasq(args ...string) *judge.Output {
 	l.t.Helper()
-	cmd, log := labtest.Dnsmasq(l.t, filepath.Join(l.dir, "dnsmasq.leases"), args...)
+	cmd, log := judge.Dnsmasq(l.t, filepath.Join(l.dir, "dnsmasq.leases"), args...)
 	l.spawn(l.server, cmd)
 	l.says(log, "DHCP")
 	return log
 }
 
-func (l *lab) says(log *labtest.Output, words string) {
+func (l *lab) says(log *judge.Output, words string) {
 	l.t.Helper()
 	for deadline := time.Now().Add(time.Minute); !strings.Contains(log.String(), words); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -1,12 +1,10 @@
-package labtest
+package judge
 
 import (
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/parley-meet/parley/internal/judge"
 )
 
 // Output is what a process has written so far.
@@ -32,7 +30,7 @@ func (o *Output) String() string {
 // dnsmasq-base.
 func Dnsmasq(t *testing.T, leases string, args ...string) (*exec.Cmd, *Output) {
 	t.Helper()
-	judge.Need(t, "dnsmasq")
+	Need(t, "dnsmasq")
 	log := &Output{}
 	cmd := exec.Command("dnsmasq", append([]string{"--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null", "--pid-file=", "--user=root",
 		"--port=0", "--interface=br0", "--bind-interfaces", "--no-ping", "--dhcp-sequential-ip", "--dhcp-authoritative",
