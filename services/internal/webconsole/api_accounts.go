@@ -8,6 +8,7 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/look"
 )
@@ -55,21 +56,21 @@ func (c *Console) accountEndpoints() []endpoint {
 	// A token that leaked must not be able to make a way in that outlives it.
 	person := func(e *endpoint) { e.NoToken = true }
 	return []endpoint{
-		get("/api/v1/account", "getSelf", "Who calls.", needView,
-			func(k *call) (Self, error) { return Self{k.account, k.who.Via}, nil }).with(func(e *endpoint) { e.Forced = true }),
-		send("PUT", "/api/v1/account/password", "changePassword", "Change the own password. Other sessions of the account end; this one gets a new cookie.", needView, c.changePassword).
-			with(func(e *endpoint) { e.NoToken, e.Forced = true, true }),
-		send("POST", "/api/v1/account/totp", "beginTOTP", "Begin a second factor; it counts when its first code is confirmed.", needView,
-			c.beginTOTP).with(person),
-		send("POST", "/api/v1/account/totp/confirm", "confirmTOTP", "Turn the second factor on with its first code.", needView,
+		api.Get("/api/v1/account", "getSelf", "Who calls.", needView,
+			func(k *call) (Self, error) { return Self{k.account, k.who.Via}, nil }).With(func(e *endpoint) { e.Forced = true }),
+		api.Send("PUT", "/api/v1/account/password", "changePassword", "Change the own password. Other sessions of the account end; this one gets a new cookie.", needView, c.changePassword).
+			With(func(e *endpoint) { e.NoToken, e.Forced = true, true }),
+		api.Send("POST", "/api/v1/account/totp", "beginTOTP", "Begin a second factor; it counts when its first code is confirmed.", needView,
+			c.beginTOTP).With(person),
+		api.Send("POST", "/api/v1/account/totp/confirm", "confirmTOTP", "Turn the second factor on with its first code.", needView,
 			func(k *call, in CodeInput) (RecoveryCodes, error) {
 				codes, err := guarded(k, "code", func() ([]string, error) { return a.ConfirmTOTP(k.ctx(), k.who, in.Code) })
 				if err == nil {
 					k.renew()
 				}
 				return RecoveryCodes{codes}, err
-			}).with(person),
-		send("POST", "/api/v1/account/totp/remove", "removeOwnTOTP", "Turn the own second factor off.", needView,
+			}).With(person),
+		api.Send("POST", "/api/v1/account/totp/remove", "removeOwnTOTP", "Turn the own second factor off.", needView,
 			func(k *call, in CurrentPassword) (none, error) {
 				if err := k.prove(in.Password); err != nil {
 					return none{}, err
@@ -79,34 +80,34 @@ func (c *Console) accountEndpoints() []endpoint {
 					k.renew()
 				}
 				return none{}, err
-			}).with(person),
-		get("/api/v1/accounts", "listAccounts", "Who may log in.", needView,
+			}).With(person),
+		api.Get("/api/v1/accounts", "listAccounts", "Who may log in.", needView,
 			func(k *call) ([]account.Account, error) { return a.Accounts(k.ctx()) }),
-		send("POST", "/api/v1/accounts", "addAccount", "Add an operator.", needOperate,
-			func(k *call, in admin.AccountInput) (none, error) { return none{}, a.AddAccount(k.ctx(), k.who, in) }).with(person),
-		act("DELETE", "/api/v1/accounts/{name}", "removeAccount", "Remove an operator. His sessions and tokens end.", needOperate,
+		api.Send("POST", "/api/v1/accounts", "addAccount", "Add an operator.", needOperate,
+			func(k *call, in admin.AccountInput) (none, error) { return none{}, a.AddAccount(k.ctx(), k.who, in) }).With(person),
+		api.Act("DELETE", "/api/v1/accounts/{name}", "removeAccount", "Remove an operator. His sessions and tokens end.", needOperate,
 			func(k *call) (none, error) { return none{}, a.RemoveAccount(k.ctx(), k.who, k.r.PathValue("name")) }),
-		send("PUT", "/api/v1/accounts/{name}/authority", "setAuthority", "Set what an operator may do.", needOperate,
+		api.Send("PUT", "/api/v1/accounts/{name}/authority", "setAuthority", "Set what an operator may do.", needOperate,
 			func(k *call, in AuthorityInput) (none, error) {
 				return none{}, a.SetAuthority(k.ctx(), k.who, k.r.PathValue("name"), in.Authority)
-			}).with(person),
-		send("PUT", "/api/v1/accounts/{name}/password", "resetPassword", "Set another's password, who must change it at the next login.", needOperate,
+			}).With(person),
+		api.Send("PUT", "/api/v1/accounts/{name}/password", "resetPassword", "Set another's password, who must change it at the next login.", needOperate,
 			func(k *call, in NewPassword) (none, error) {
 				return none{}, a.ResetPassword(k.ctx(), k.who, k.r.PathValue("name"), in.Password)
-			}).with(person),
-		act("DELETE", "/api/v1/accounts/{name}/totp", "removeTOTP", "Turn another's second factor off.", needOperate,
-			func(k *call) (none, error) { return none{}, a.RemoveTOTP(k.ctx(), k.who, k.r.PathValue("name")) }).with(person),
-		get("/api/v1/tokens", "listTokens", "Tokens for automation, without their secrets.", needView,
+			}).With(person),
+		api.Act("DELETE", "/api/v1/accounts/{name}/totp", "removeTOTP", "Turn another's second factor off.", needOperate,
+			func(k *call) (none, error) { return none{}, a.RemoveTOTP(k.ctx(), k.who, k.r.PathValue("name")) }).With(person),
+		api.Get("/api/v1/tokens", "listTokens", "Tokens for automation, without their secrets.", needView,
 			func(k *call) ([]account.Token, error) { return a.Tokens(k.ctx()) }),
-		send("POST", "/api/v1/tokens", "addToken", "Make a token. Its secret is in this answer and nowhere else.", needOperate,
+		api.Send("POST", "/api/v1/tokens", "addToken", "Make a token. Its secret is in this answer and nowhere else.", needOperate,
 			func(k *call, in admin.TokenInput) (MadeToken, error) {
 				t, secret, err := a.AddToken(k.ctx(), k.who, in)
 				return MadeToken{t, secret}, err
-			}).with(person),
-		act("DELETE", "/api/v1/tokens/{id}", "removeToken", "Remove a token.", needOperate,
+			}).With(person),
+		api.Act("DELETE", "/api/v1/tokens/{id}", "removeToken", "Remove a token.", needOperate,
 			func(k *call) (none, error) { return none{}, a.RemoveToken(k.ctx(), k.who, k.r.PathValue("id")) }),
-		get("/api/v1/sessions", "listSessions", "Who is logged in over the web. View sees his own sessions.", needView, c.listSessions),
-		act("DELETE", "/api/v1/sessions/{id}", "endSession", "End a session. View may end his own.", needView, c.endSession),
+		api.Get("/api/v1/sessions", "listSessions", "Who is logged in over the web. View sees his own sessions.", needView, c.listSessions),
+		api.Act("DELETE", "/api/v1/sessions/{id}", "endSession", "End a session. View may end his own.", needView, c.endSession),
 	}
 }
 
@@ -116,7 +117,7 @@ func guarded[T any](k *call, field string, do func() (T, error)) (T, error) {
 	key := "session " + k.who.Name
 	if wait := k.c.guard.failures.Wait(key, time.Now()); wait > 0 {
 		var zero T
-		return zero, throttled{wait}
+		return zero, api.Throttled{Wait: wait}
 	}
 	k.c.guard.failures.Fail(key, time.Now())
 	v, err := do()
@@ -211,4 +212,4 @@ func (c *Console) endSession(k *call) (none, error) {
 }
 
 // agent is what a browser calls itself, for people to tell sessions apart.
-func agent(r *http.Request) string { return cut(strings.TrimSpace(r.UserAgent()), 160) }
+func agent(r *http.Request) string { return api.Cut(strings.TrimSpace(r.UserAgent()), 160) }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/firewall"
 	"github.com/parley-meet/parley/services/internal/netclient"
@@ -25,7 +26,7 @@ type Change struct {
 }
 
 // holdParam says whether a change must be confirmed.
-var holdParam = []param{{"hold", "false: no confirmation is needed", "boolean"}}
+var holdParam = []api.Param{{Name: "hold", Summary: "false: no confirmation is needed", Schema: "boolean"}}
 
 // setNetwork applies a configuration.
 func (c *Console) setNetwork(k *call, in netconfig.Input) (*netclient.Status, error) {
@@ -35,7 +36,7 @@ func (c *Console) setNetwork(k *call, in netconfig.Input) (*netclient.Status, er
 	case "false":
 		hold = false
 	default:
-		return nil, fault.New("hold", "choice", cut(v, 40), "true, false")
+		return nil, fault.New("hold", "choice", api.Cut(v, 40), "true, false")
 	}
 	k.patient(networkLimit)
 	// A browser that the change cuts off does not undo it; the deadline does.
@@ -54,7 +55,7 @@ func (c *Console) firewallRules(k *call) error {
 	h := k.w.Header()
 	switch v := k.r.URL.Query().Get("format"); v {
 	case "", "json":
-		writeJSON(k.w, http.StatusOK, rules)
+		api.WriteJSON(k.w, http.StatusOK, rules)
 	case "text":
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		h.Set("Content-Disposition", `attachment; filename="parley-firewall.txt"`)
@@ -64,7 +65,7 @@ func (c *Console) firewallRules(k *call) error {
 		h.Set("Content-Disposition", `attachment; filename="parley-firewall.csv"`)
 		_, _ = k.w.Write(firewall.CSV(rules, k.words))
 	default:
-		return fault.New("format", "choice", cut(v, 40), "json, text, csv")
+		return fault.New("format", "choice", api.Cut(v, 40), "json, text, csv")
 	}
 	return nil
 }
@@ -72,36 +73,36 @@ func (c *Console) firewallRules(k *call) error {
 func (c *Console) networkEndpoints() []endpoint {
 	a := c.cfg.Admin
 	return []endpoint{
-		get("/api/v1/network", "getNetwork", "The network: saved configuration, what is in force, a change that waits to be confirmed, clock, firewall.", needView,
+		api.Get("/api/v1/network", "getNetwork", "The network: saved configuration, what is in force, a change that waits to be confirmed, clock, firewall.", needView,
 			func(k *call) (*netclient.Status, error) { return a.Network(k.ctx()) }),
-		send("PUT", "/api/v1/network", "setNetwork", "Apply a configuration. The old one returns after 90 s unless the change is confirmed from a connection that was made after it; hold=false saves it at once, for programs that reach the appliance another way.", needOperate,
-			c.setNetwork).with(func(e *endpoint) { e.Query = holdParam }),
+		api.Send("PUT", "/api/v1/network", "setNetwork", "Apply a configuration. The old one returns after 90 s unless the change is confirmed from a connection that was made after it; hold=false saves it at once, for programs that reach the appliance another way.", needOperate,
+			c.setNetwork).With(func(e *endpoint) { e.Query = holdParam }),
 		c.changeNetwork(),
-		raw("GET", "/api/v1/network/firewall", "getFirewallRules", "What the site's own firewall must let through: JSON, or with format=text or csv a file in the caller's language.", needView,
-			"application/json", c.firewallRules).with(func(e *endpoint) {
-			e.Query = []param{{"format", "text or csv", "string"}}
+		api.Raw("GET", "/api/v1/network/firewall", "getFirewallRules", "What the site's own firewall must let through: JSON, or with format=text or csv a file in the caller's language.", needView,
+			"application/json", c.firewallRules).With(func(e *endpoint) {
+			e.Query = []api.Param{{Name: "format", Summary: "text or csv", Schema: "string"}}
 		}),
-		send("POST", "/api/v1/network/confirm", "confirmNetwork", "Confirm the pending change, from a connection that was made after it.", needOperate,
+		api.Send("POST", "/api/v1/network/confirm", "confirmNetwork", "Confirm the pending change, from a connection that was made after it.", needOperate,
 			func(k *call, in Change) (none, error) {
 				return none{}, a.ConfirmNetwork(k.ctx(), k.who, in.ID, k.connected())
 			}),
-		send("POST", "/api/v1/network/revert", "revertNetwork", "Undo the pending change now.", needOperate,
+		api.Send("POST", "/api/v1/network/revert", "revertNetwork", "Undo the pending change now.", needOperate,
 			func(k *call, in Change) (none, error) {
 				k.patient(networkLimit)
 				return none{}, a.RevertNetwork(context.WithoutCancel(k.ctx()), k.who, in.ID)
 			}),
-		act("POST", "/api/v1/network/sync", "syncTime", "Ask the time servers now.", needOperate,
+		api.Act("POST", "/api/v1/network/sync", "syncTime", "Ask the time servers now.", needOperate,
 			func(k *call) (*netclient.Status, error) {
 				k.patient(networkLimit)
 				return a.SyncTime(k.ctx(), k.who)
 			}),
-		get("/api/v1/connector", "getConnector", "What the meeting connector is told, and what is missing.", needView,
+		api.Get("/api/v1/connector", "getConnector", "What the meeting connector is told, and what is missing.", needView,
 			func(k *call) (admin.Connector, error) { return a.Connector(k.ctx()) }),
-		send("PUT", "/api/v1/connector", "setConnector", "Set it. A token that is not given stays as it is.", needOperate,
+		api.Send("PUT", "/api/v1/connector", "setConnector", "Set it. A token that is not given stays as it is.", needOperate,
 			func(k *call, in admin.ConnectorInput) (admin.Connector, error) {
 				return a.SetConnector(k.ctx(), k.who, in)
 			}),
-		act("DELETE", "/api/v1/connector/token", "removeConnectorToken", "Remove the token; the rest stays as it is.", needOperate, c.removeConnectorToken),
+		api.Act("DELETE", "/api/v1/connector/token", "removeConnectorToken", "Remove the token; the rest stays as it is.", needOperate, c.removeConnectorToken),
 	}
 }
 
@@ -130,7 +131,7 @@ func (c *Console) endpoints() []endpoint {
 		c.accountEndpoints(),
 		c.certificateEndpoints(),
 		c.systemEndpoints(),
-		[]endpoint{raw("GET", "/api/openapi.json", "getDescription", "This description, OpenAPI 3.1.", needNobody, "application/json", c.apiDocument)})
+		[]endpoint{api.Raw("GET", "/api/openapi.json", "getDescription", "This description, OpenAPI 3.1.", needNobody, "application/json", c.apiDocument)})
 }
 
 // verbs are what may be done with a service.

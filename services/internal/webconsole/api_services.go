@@ -13,6 +13,7 @@ import (
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/fault"
 )
 
@@ -46,12 +47,12 @@ type LogLines struct {
 
 func (c *Console) serviceEndpoints() []endpoint {
 	logQuery := func(e *endpoint) {
-		e.Query = []param{{"lines", "how many, newest; 200 when not given, 5000 at most", "integer"}, {"q", "only lines with this text, in either case", "string"},
-			{"format", "text: as plain text to be kept", "string"}, {"follow", "true: server-sent events “line”, going on with new lines", "boolean"}}
+		e.Query = []api.Param{{Name: "lines", Summary: "how many, newest; 200 when not given, 5000 at most", Schema: "integer"}, {Name: "q", Summary: "only lines with this text, in either case", Schema: "string"},
+			{Name: "format", Summary: "text: as plain text to be kept", Schema: "string"}, {Name: "follow", Summary: "true: server-sent events “line”, going on with new lines", Schema: "boolean"}}
 		e.Type = "application/json, text/plain, text/event-stream"
 	}
 	return []endpoint{
-		get("/api/v1/services", "listServices", "The services and their state.", needView,
+		api.Get("/api/v1/services", "listServices", "The services and their state.", needView,
 			func(k *call) ([]control.Service, error) {
 				now := c.source.get(k.ctx(), fresh)
 				if now.status == nil {
@@ -59,13 +60,13 @@ func (c *Console) serviceEndpoints() []endpoint {
 				}
 				return now.status.Services, nil
 			}),
-		act("POST", "/api/v1/services/{name}/{op}", "operate", "Start, stop or restart a service (op).", needOperate, c.operate),
-		raw("GET", "/api/v1/services/{name}/logs", "serviceLogs", "A service's log.", needView, "application/json", func(k *call) error {
+		api.Act("POST", "/api/v1/services/{name}/{op}", "operate", "Start, stop or restart a service (op).", needOperate, c.operate),
+		api.Raw("GET", "/api/v1/services/{name}/logs", "serviceLogs", "A service's log.", needView, "application/json", func(k *call) error {
 			return c.logs(k, k.r.PathValue("name"))
-		}).with(logQuery),
-		raw("GET", "/api/v1/logs", "allLogs", "The logs of all services.", needView, "application/json", func(k *call) error {
+		}).With(logQuery),
+		api.Raw("GET", "/api/v1/logs", "allLogs", "The logs of all services.", needView, "application/json", func(k *call) error {
 			return c.logs(k, "")
-		}).with(logQuery),
+		}).With(logQuery),
 	}
 }
 
@@ -94,7 +95,7 @@ func (c *Console) operate(k *call) (Operation, error) {
 	if err != nil {
 		return Operation{}, err
 	}
-	title := k.words.Title(cut(sv.Title, 60))
+	title := k.words.Title(api.Cut(sv.Title, 60))
 	do := func(ctx context.Context) error { return c.cfg.Admin.Operate(ctx, k.who, op, name) }
 	if op != control.OpStart && slices.Contains(c.cfg.Cutting, name) {
 		if err := c.afterwards(do); err != nil {
@@ -164,7 +165,7 @@ func logRequest(k *call, name string) (req control.Request, search string, err e
 	if s := q.Get("lines"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 || n > maxLogLines {
-			l.Add("lines", "number", cut(s, 20), 1, maxLogLines)
+			l.Add("lines", "number", api.Cut(s, 20), 1, maxLogLines)
 		}
 		req.Lines = n
 	}
@@ -201,7 +202,7 @@ func (c *Console) logs(k *call, name string) error {
 		return err
 	}
 	if k.r.URL.Query().Get("format") != "text" {
-		writeJSON(k.w, http.StatusOK, LogLines{lines})
+		api.WriteJSON(k.w, http.StatusOK, LogLines{lines})
 		return nil
 	}
 	file := "parley.log"
@@ -327,5 +328,5 @@ func fileName(s string) string {
 			return r
 		}
 		return '-'
-	}, cut(s, 60))
+	}, api.Cut(s, 60))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/fault"
 )
 
@@ -40,9 +41,9 @@ type IdentityInput struct {
 
 // DiagnoseLine is a line of an answer that comes bit by bit.
 type DiagnoseLine struct {
-	Line  string   `json:"line,omitempty"`
-	Error *Problem `json:"error,omitempty"` // the last line, when it failed
-	Done  bool     `json:"done,omitempty"`  // the last line
+	Line  string       `json:"line,omitempty"`
+	Error *api.Problem `json:"error,omitempty"` // the last line, when it failed
+	Done  bool         `json:"done,omitempty"`  // the last line
 }
 
 func (c *Console) systemEndpoints() []endpoint {
@@ -53,44 +54,46 @@ func (c *Console) systemEndpoints() []endpoint {
 		}
 	}
 	return []endpoint{
-		get("/api/v1/status", "getStatus", "The appliance at a glance.", needView, c.report),
-		get("/api/v1/system", "getSystem", "Time, versions and identity.", needView,
-			func(k *call) (*admin.System, error) { return a.System(k.ctx()) }).with(c.held),
-		send("PUT", "/api/v1/system/time", "setTime", "Set the clock.", needOperate,
+		api.Get("/api/v1/status", "getStatus", "The appliance at a glance.", needView, c.report),
+		api.Get("/api/v1/system", "getSystem", "Time, versions and identity.", needView,
+			func(k *call) (*admin.System, error) { return a.System(k.ctx()) }).With(c.held),
+		api.Send("PUT", "/api/v1/system/time", "setTime", "Set the clock.", needOperate,
 			func(k *call, in TimeInput) (none, error) { return none{}, a.SetTime(k.ctx(), k.who, in.Time) }),
-		act("POST", "/api/v1/system/reboot", "reboot", "Restart the machine.", needOperate,
+		api.Act("POST", "/api/v1/system/reboot", "reboot", "Restart the machine.", needOperate,
 			later(func(ctx context.Context, k *call) error { return a.Reboot(ctx, k.who) })),
-		act("POST", "/api/v1/system/poweroff", "powerOff", "Shut the machine down.", needOperate,
+		api.Act("POST", "/api/v1/system/poweroff", "powerOff", "Shut the machine down.", needOperate,
 			later(func(ctx context.Context, k *call) error { return a.PowerOff(ctx, k.who) })),
-		send("POST", "/api/v1/system/factory-reset", "factoryReset", "Wipe everything that was set, and restart.", needOperate,
+		api.Send("POST", "/api/v1/system/factory-reset", "factoryReset", "Wipe everything that was set, and restart.", needOperate,
 			func(k *call, in ResetInput) (none, error) {
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx()), opLimit)
 				defer cancel()
 				k.patient(opLimit)
 				return none{}, a.FactoryReset(ctx, k.who, in.Typed)
 			}),
-		send("PUT", "/api/v1/system/role", "setRole", "Set the role that counts from the next start on.", needOperate,
+		api.Send("PUT", "/api/v1/system/role", "setRole", "Set the role that counts from the next start on.", needOperate,
 			func(k *call, in RoleInput) (none, error) { return none{}, a.SetRole(k.ctx(), k.who, in.Role) }),
-		send("POST", "/api/v1/system/identity", "answerClone", "Say whether this machine is a copy.", needOperate,
+		api.Send("POST", "/api/v1/system/identity", "answerClone", "Say whether this machine is a copy.", needOperate,
 			func(k *call, in IdentityInput) (none, error) { return none{}, a.AnswerClone(k.ctx(), k.who, in.Answer) }),
-		get("/api/v1/audit", "getAudit", "Who changed what, newest first.", needView,
+		api.Get("/api/v1/audit", "getAudit", "Who changed what, newest first.", needView,
 			func(k *call) ([]admin.Entry, error) {
 				n := 200
 				if s := k.r.URL.Query().Get("lines"); s != "" {
 					var err error
 					if n, err = strconv.Atoi(s); err != nil || n < 1 || n > maxAudit {
-						return nil, fault.New("lines", "number", cut(s, 20), 1, maxAudit)
+						return nil, fault.New("lines", "number", api.Cut(s, 20), 1, maxAudit)
 					}
 				}
 				return a.Audit(k.ctx(), n)
-			}).with(func(e *endpoint) { e.Query = []param{{"lines", "how many; 200 when not given", "integer"}} }).with(c.held),
-		get("/api/v1/notices", "getNotices", "What every operator must be told.", needView,
+			}).With(func(e *endpoint) {
+			e.Query = []api.Param{{Name: "lines", Summary: "how many; 200 when not given", Schema: "integer"}}
+		}).With(c.held),
+		api.Get("/api/v1/notices", "getNotices", "What every operator must be told.", needView,
 			func(k *call) ([]string, error) { return a.Notices(k.ctx()) }),
-		act("DELETE", "/api/v1/notices", "seeNotices", "They have been seen.", needOperate,
+		api.Act("DELETE", "/api/v1/notices", "seeNotices", "They have been seen.", needOperate,
 			func(k *call) (none, error) { return none{}, a.SeenNotices(k.ctx(), k.who) }),
-		raw("GET", "/api/v1/bundle", "getBundle", "The support bundle, .tar.gz without secrets.", needOperate, "application/gzip", c.bundle),
-		send("POST", "/api/v1/diagnose", "diagnose", "Run a tool; the answer comes line by line.", needOperate, c.diagnose).
-			with(func(e *endpoint) { e.Response, e.Type = nil, "application/x-ndjson" }),
+		api.Raw("GET", "/api/v1/bundle", "getBundle", "The support bundle, .tar.gz without secrets.", needOperate, "application/gzip", c.bundle),
+		api.Send("POST", "/api/v1/diagnose", "diagnose", "Run a tool; the answer comes line by line.", needOperate, c.diagnose).
+			With(func(e *endpoint) { e.Response, e.Type = nil, "application/x-ndjson" }),
 	}
 }
 
@@ -147,8 +150,8 @@ func (c *Console) long(k *call, limit time.Duration, do func(context.Context) er
 }
 
 // diagnose runs a tool and sends its lines as they come.
-func (c *Console) diagnose(k *call, in admin.DiagnoseInput) (written, error) {
-	return written{}, c.long(k, diagnoseLimit, func(ctx context.Context) error {
+func (c *Console) diagnose(k *call, in admin.DiagnoseInput) (api.Written, error) {
+	return api.Written{}, c.long(k, diagnoseLimit, func(ctx context.Context) error {
 		out := &stream{w: k.w, rc: http.NewResponseController(k.w)}
 		begun := false
 		line := func(l DiagnoseLine) error {

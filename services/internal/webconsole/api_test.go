@@ -17,6 +17,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/admintest"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/netclient"
 )
@@ -118,7 +119,7 @@ func TestStrictJSON(t *testing.T) {
 	} {
 		a := b.api("POST", "/api/v1/accounts", body)
 		p := a.problem(t)
-		if a.status != http.StatusUnprocessableEntity || p.Code != "invalid" || !slices.ContainsFunc(p.Fields, func(f FieldProblem) bool {
+		if a.status != http.StatusUnprocessableEntity || p.Code != "invalid" || !slices.ContainsFunc(p.Fields, func(f api.FieldProblem) bool {
 			return f.Field == want[0] && f.Code == want[1] && f.Message != "" && !strings.Contains(f.Message, "%")
 		}) {
 			t.Errorf("%s: %d %s", body, a.status, a.body)
@@ -133,7 +134,7 @@ func TestStrictJSON(t *testing.T) {
 	if a := b.do("POST", "/api/v1/accounts", url.Values{"name": {"x"}}); a.status != http.StatusUnsupportedMediaType {
 		t.Errorf("a form: %d", a.status)
 	}
-	if a := b.api("POST", "/api/v1/accounts", `{"name":"`+strings.Repeat("x", maxBody)+`"}`); a.status != http.StatusRequestEntityTooLarge || a.problem(t).Code != "too-large" {
+	if a := b.api("POST", "/api/v1/accounts", `{"name":"`+strings.Repeat("x", api.MaxBody)+`"}`); a.status != http.StatusRequestEntityTooLarge || a.problem(t).Code != "too-large" {
 		t.Errorf("a long body: %d", a.status)
 	}
 	if a := b.api("PUT", "/api/v1/status", "{}"); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != "GET" {
@@ -142,7 +143,7 @@ func TestStrictJSON(t *testing.T) {
 	// In the language of the request.
 	b.header = http.Header{"Accept-Language": {"ru"}}
 	a := b.api("POST", "/api/v1/accounts", `{"name":"","authority":"view","password":""}`)
-	if p := a.problem(t); p.Message != "Некоторые значения неверны." || a.header.Get("Content-Language") != "ru" || !slices.ContainsFunc(p.Fields, func(f FieldProblem) bool { return f.Field == "name" }) {
+	if p := a.problem(t); p.Message != "Некоторые значения неверны." || a.header.Get("Content-Language") != "ru" || !slices.ContainsFunc(p.Fields, func(f api.FieldProblem) bool { return f.Field == "name" }) {
 		t.Errorf("in Russian: %s", a.body)
 	}
 }
@@ -155,13 +156,13 @@ func FuzzDecode(f *testing.F) {
 	dict := look.MustLoad(words, "words")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var in admin.AccountInput
-		err := decode(b, &in)
+		err := api.Decode(b, &in)
 		if err == nil {
 			return
 		}
 		k := &call{words: dict[look.Russian]}
 		p := k.failure(err)
-		if p.status != http.StatusUnprocessableEntity || len(p.Fields) != 1 || p.Fields[0].Message == "" || strings.Contains(p.Fields[0].Message, "%!") {
+		if p.Status != http.StatusUnprocessableEntity || len(p.Fields) != 1 || p.Fields[0].Message == "" || strings.Contains(p.Fields[0].Message, "%!") {
 			t.Fatalf("%q: %+v", b, p)
 		}
 	})

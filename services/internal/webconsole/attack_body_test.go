@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/parley-meet/parley/services/internal/api"
 )
 
 // Bodies that are too large, too deep, or no JSON of the right form are refused
@@ -39,7 +41,7 @@ func TestAttackBodies(t *testing.T) {
 		"byte order mark":  "\ufeff{}",
 		"a form":           "name=x&password=y",
 		"XML":              `<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>`,
-		"exactly too long": `{"a":"` + strings.Repeat("x", maxLargeBody) + `"}`,
+		"exactly too long": `{"a":"` + strings.Repeat("x", api.MaxLargeBody) + `"}`,
 		"far too long":     strings.Repeat(" ", 4<<20) + "{}",
 	}
 	for _, e := range writes(r.c) {

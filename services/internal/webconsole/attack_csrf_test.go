@@ -34,7 +34,7 @@ func TestAttackCrossSite(t *testing.T) {
 		}
 	}
 	for _, e := range list {
-		try(e.Method, concrete(e.Path), e.body())
+		try(e.Method, concrete(e.Path), bodyOf(e))
 		if e.Request == nil {
 			continue
 		}
@@ -42,8 +42,8 @@ func TestAttackCrossSite(t *testing.T) {
 		// from: also where a browser says nothing about that.
 		for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""} {
 			for _, method := range []string{e.Method, http.MethodPost} {
-				a := admin.call(method, concrete(e.Path), e.body(), http.Header{"Content-Type": {kind}})
-				if a.status != http.StatusUnsupportedMediaType && !(method != e.Method && (a.status == http.StatusMethodNotAllowed || e.shares(list, method))) {
+				a := admin.call(method, concrete(e.Path), bodyOf(e), http.Header{"Content-Type": {kind}})
+				if a.status != http.StatusUnsupportedMediaType && !(method != e.Method && (a.status == http.StatusMethodNotAllowed || sharesOf(e, list, method))) {
 					t.Errorf("%s %s as %q: status %d, want 415", method, e.Path, kind, a.status)
 				}
 			}
@@ -60,7 +60,7 @@ func TestAttackCrossSite(t *testing.T) {
 }
 
 // shares reports whether another endpoint of the list has the path by method.
-func (e endpoint) shares(list []endpoint, method string) bool {
+func sharesOf(e endpoint, list []endpoint, method string) bool {
 	for _, o := range list {
 		if o.Path == e.Path && o.Method == method {
 			return true

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/parley-meet/parley/services/internal/api"
 )
 
 // hostile are texts that some program somewhere has taken for more than text.
@@ -45,7 +47,7 @@ func TestAttackInjection(t *testing.T) {
 			r := newRig(t, testPassword)
 			admin := r.loggedIn()
 			if e.Request != nil {
-				body := e.body()
+				body := bodyOf(e)
 				if v, ok := valid[e.ID]; ok {
 					body = []byte(v)
 				}
@@ -120,7 +122,7 @@ func (r *rig) injectFields(t *testing.T, admin *browser, e endpoint, body []byte
 			a := admin.call(e.Method, concrete(e.Path), b, nil)
 			switch {
 			case a.failed():
-				t.Errorf("%s with %q in %s: status %d\n%.300s", e.ID, cut(h, 40), field, a.status, a.body)
+				t.Errorf("%s with %q in %s: status %d\n%.300s", e.ID, api.Cut(h, 40), field, a.status, a.body)
 			case a.status == http.StatusUnprocessableEntity:
 				p, named := a.problem(t), false
 				for _, f := range p.Fields {
@@ -128,7 +130,7 @@ func (r *rig) injectFields(t *testing.T, admin *browser, e endpoint, body []byte
 					named = named || f.Field == field || strings.HasPrefix(field, f.Field+".") || strings.HasPrefix(f.Field, field+".")
 				}
 				if !named && !freeField(field) && !harmless(h) && !otherFault(e, p, field) {
-					t.Errorf("%s with %q in %s: the field is not among %+v", e.ID, cut(h, 40), field, p.Fields)
+					t.Errorf("%s with %q in %s: the field is not among %+v", e.ID, api.Cut(h, 40), field, p.Fields)
 				}
 				if strings.Contains(a.body, "<script>") {
 					t.Errorf("%s: the error gives %q back as it was", e.ID, h)
@@ -159,7 +161,7 @@ func harmless(h string) bool {
 
 // otherFault reports whether what is wrong is another field, which is checked
 // first: a wrong password hides what else is wrong.
-func otherFault(e endpoint, p Problem, field string) bool {
+func otherFault(e endpoint, p api.Problem, field string) bool {
 	for _, f := range p.Fields {
 		if f.Field == "current" || f.Field == "tool" {
 			return true
@@ -170,15 +172,15 @@ func otherFault(e endpoint, p Problem, field string) bool {
 
 func (r *rig) injectPath(t *testing.T, admin *browser, e endpoint) {
 	t.Helper()
-	for _, m := range pathParam.FindAllStringIndex(e.Path, -1) {
+	for _, m := range api.PathParam.FindAllStringIndex(e.Path, -1) {
 		for _, h := range hostile {
 			if len(h) > 2000 {
 				h = h[:2000]
 			}
 			path := concrete(e.Path[:m[0]]) + url.PathEscape(h) + concrete(e.Path[m[1]:])
-			a := admin.call(e.Method, path, e.body(), nil)
+			a := admin.call(e.Method, path, bodyOf(e), nil)
 			if a.status < 300 || a.failed() {
-				t.Errorf("%s %s: status %d\n%.300s", e.Method, cut(path, 100), a.status, a.body)
+				t.Errorf("%s %s: status %d\n%.300s", e.Method, api.Cut(path, 100), a.status, a.body)
 			}
 		}
 	}

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/parley-meet/parley/services/internal/api"
 )
 
 // writes are the endpoints that change something.
@@ -82,11 +84,11 @@ func (b *browser) beginning(path string) string {
 
 // body returns one for the endpoint: every field with nothing in it, lists with
 // one element; nil for an endpoint without a body.
-func (e endpoint) body() []byte {
+func bodyOf(e endpoint) []byte {
 	if e.Request == nil {
 		return nil
 	}
-	return []byte(sample(e.Request))
+	return []byte(api.Sample(e.Request))
 }
 
 // tokenUsed is when a token was used last, which each use of it may change.

@@ -171,7 +171,7 @@ func TestAttackMustChange(t *testing.T) {
 		if e.Forced || e.Need == needNobody {
 			continue
 		}
-		if a := nina.call(e.Method, concrete(e.Path), e.body(), nil); a.status != http.StatusForbidden || a.problem(t).Code != "must-change" {
+		if a := nina.call(e.Method, concrete(e.Path), bodyOf(e), nil); a.status != http.StatusForbidden || a.problem(t).Code != "must-change" {
 			t.Errorf("%s %s: %d %s", e.Method, e.Path, a.status, a.body)
 		}
 	}

@@ -51,7 +51,7 @@ func TestAttackView(t *testing.T) {
 			continue
 		}
 		for name, who := range map[string]*browser{"session": vera, "token": eye} {
-			for _, body := range [][]byte{e.body(), []byte(`{}`), nil} {
+			for _, body := range [][]byte{bodyOf(e), []byte(`{}`), nil} {
 				a := who.call(e.Method, concrete(e.Path), body, nil)
 				if a.status != http.StatusForbidden {
 					t.Errorf("%s %s by View's %s: status %d, want 403\n%s", e.Method, e.Path, name, a.status, a.body)
@@ -74,7 +74,7 @@ func TestAttackView(t *testing.T) {
 		if !own[e.ID] {
 			t.Errorf("%s %s (%s): whoever has logged in may change something", e.Method, e.Path, e.ID)
 		}
-		if a := eye.call(e.Method, concrete(e.Path), e.body(), nil); a.status != http.StatusForbidden && a.status != http.StatusNotFound {
+		if a := eye.call(e.Method, concrete(e.Path), bodyOf(e), nil); a.status != http.StatusForbidden && a.status != http.StatusNotFound {
 			t.Errorf("%s %s by a token: status %d", e.Method, e.Path, a.status)
 		}
 	}
@@ -119,7 +119,7 @@ func TestAttackStranger(t *testing.T) {
 		if e.Need == needNobody {
 			continue
 		}
-		if a := b.call(e.Method, concrete(e.Path), e.body(), nil); a.status != http.StatusUnauthorized || a.problem(t).Code != "unauthorized" {
+		if a := b.call(e.Method, concrete(e.Path), bodyOf(e), nil); a.status != http.StatusUnauthorized || a.problem(t).Code != "unauthorized" {
 			t.Errorf("%s %s: status %d, want 401\n%s", e.Method, e.Path, a.status, a.body)
 		}
 	}
@@ -150,7 +150,7 @@ func TestAttackBearer(t *testing.T) {
 		if !e.NoToken {
 			continue
 		}
-		if a := hand.call(e.Method, concrete(e.Path), e.body(), nil); a.status != http.StatusForbidden || a.problem(t).Code != "no-token" {
+		if a := hand.call(e.Method, concrete(e.Path), bodyOf(e), nil); a.status != http.StatusForbidden || a.problem(t).Code != "no-token" {
 			t.Errorf("%s %s with a token: %d %s", e.Method, e.Path, a.status, a.body)
 		}
 	}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
 )
 
@@ -40,7 +40,7 @@ func (k *call) still() bool {
 		s, _, _ := k.c.session(k.r, false)
 		return s != nil
 	}
-	secret, _ := bearer(k.r)
+	secret, _ := api.Bearer(k.r)
 	_, err := k.admin().TokenActor(secret)
 	return !errors.Is(err, admin.ErrUnknown)
 }
@@ -76,15 +76,6 @@ func (c *Console) session(r *http.Request, touch bool) (*look.Session, account.A
 func (c *Console) caller(w http.ResponseWriter, r *http.Request, s *look.Session, a account.Account, via string) *call {
 	return &call{c: c, w: w, r: r, words: c.words(r), session: s, account: a,
 		who: admin.Actor{Name: a.Name, Authority: a.Authority, From: remote(r).String(), Via: via}}
-}
-
-// bearer returns the request's token for automation.
-func bearer(r *http.Request) (string, bool) {
-	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return "", false
-	}
-	return strings.TrimSpace(token), true
 }
 
 // mustChange reports whether the account has to choose a password before

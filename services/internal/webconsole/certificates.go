@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 )
 
 // certificatePages are the console's certificate and the authorities that the
@@ -54,7 +55,7 @@ func (c *Console) certificatesPage(k *call) (any, error) {
 	f.text("certs.chain", strings.Join(cert.Chain, " → "))
 	d.Facts = f.list
 	if cert.Fault != nil {
-		d.Notes = append(d.Notes, w.T("certs.problem", cut(cert.Fault.Text(w), 300)))
+		d.Notes = append(d.Notes, w.T("certs.problem", api.Cut(cert.Fault.Text(w), 300)))
 	}
 	for _, code := range cert.Warnings {
 		d.Notes = append(d.Notes, w.T("certificate.warning."+code))
@@ -88,7 +89,7 @@ func (c *Console) authoritiesPage(k *call) (any, error) {
 		if now.After(a.NotAfter) {
 			until = timeField(a.NotAfter, w.T("certs.expired"))
 		}
-		d.Rows = append(d.Rows, authorityRow{ID: strings.ReplaceAll(a.SHA256, ":", ""), Subject: cut(a.Subject, 200), SHA256: a.SHA256, Until: until})
+		d.Rows = append(d.Rows, authorityRow{ID: strings.ReplaceAll(a.SHA256, ":", ""), Subject: api.Cut(a.Subject, 200), SHA256: a.SHA256, Until: until})
 	}
 	return d, nil
 }

@@ -50,7 +50,7 @@
 //	  <p class="buttons"><button class="primary">{{.T "save"}}</button></p>
 //	</form>
 //
-// form.js collects the named fields into JSON ("eth0.address" is a path; a
+// form.js (of package look) collects the named fields into JSON ("eth0.address" is a path; a
 // checkbox is a boolean; list makes lines an array; data-type="number" a number),
 // sends it, and puts the errors that come back beside their fields. Of a form:
 //

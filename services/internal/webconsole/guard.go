@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/account"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
@@ -82,7 +83,7 @@ func (g *guard) enter(a netip.Addr, account string, now time.Time) (wait time.Du
 // enterWith is enter, of a browser that is known for the account by a mark of
 // its own, or "", and of an attempt with or without a code.
 func (g *guard) enterWith(a netip.Addr, name, device string, code bool, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
-	a, name = a.Unmap().WithZone(""), cut(account.FoldName(name), 64)
+	a, name = a.Unmap().WithZone(""), api.Cut(account.FoldName(name), 64)
 	network, address := throttle.Network(a), a.String()
 	g.mu.Lock()
 	defer g.mu.Unlock()

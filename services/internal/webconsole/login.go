@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/look"
 )
@@ -102,7 +103,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, password := strings.TrimSpace(form.Get("name")), form.Get("password")
-	d := loginData{Name: cut(name, 64)}
+	d := loginData{Name: api.Cut(name, 64)}
 	c.tryLogin(w, r, name, password, "", func(status int, text string) {
 		d.Error = text
 		c.showLogin(w, r, status, d)
@@ -123,7 +124,7 @@ func (c *Console) tryLogin(w http.ResponseWriter, r *http.Request, name, passwor
 		c.stranger.line(level, text, append([]any{"from", from, "admin", known}, args...)...)
 	}
 	wait := func(status int, after time.Duration, text string) {
-		w.Header().Set("Retry-After", strconv.Itoa(seconds(after)))
+		w.Header().Set("Retry-After", strconv.Itoa(api.Seconds(after)))
 		refuse(status, text)
 	}
 	if err := c.started(r.Context()); err != nil {
@@ -139,7 +140,7 @@ func (c *Console) tryLogin(w http.ResponseWriter, r *http.Request, name, passwor
 	after, done := c.guard.enterWith(from, name, c.devices.known(r, name), code != "", time.Now())
 	if done == nil {
 		log(slog.LevelInfo, "login delayed", "wait", after.Round(time.Millisecond))
-		wait(http.StatusTooManyRequests, after, words.T("login.wait", seconds(after)))
+		wait(http.StatusTooManyRequests, after, words.T("login.wait", api.Seconds(after)))
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), checkWait)
@@ -174,7 +175,7 @@ func (c *Console) tryLogin(w http.ResponseWriter, r *http.Request, name, passwor
 		return
 	default:
 		log(slog.LevelWarn, "login not checked", "error", err)
-		wait(http.StatusServiceUnavailable, busyWait, words.T("login.wait", seconds(busyWait)))
+		wait(http.StatusServiceUnavailable, busyWait, words.T("login.wait", api.Seconds(busyWait)))
 		return
 	}
 	c.cfg.Log.Info("login", "from", from, "name", a.Name)
@@ -280,6 +281,3 @@ type passwordData struct {
 	Forced bool
 	Name   string
 }
-
-// seconds rounds up.
-func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/netclient"
 )
@@ -99,10 +100,10 @@ func (k *call) show(status int, p page, data any) {
 // failPage says why a page cannot be shown.
 func (k *call) failPage(p page, err error) {
 	f := k.failure(err)
-	if f.status == http.StatusInternalServerError {
-		k.c.cfg.Log.Error("page", "path", cut(k.r.URL.Path, 100), "error", err)
+	if f.Status == http.StatusInternalServerError {
+		k.c.cfg.Log.Error("page", "path", api.Cut(k.r.URL.Path, 100), "error", err)
 	}
-	k.show(f.status, page{Path: p.Path, Section: p.Section, Title: p.Title, Template: "failed", NoTab: p.NoTab}, f.Message)
+	k.show(f.Status, page{Path: p.Path, Section: p.Section, Title: p.Title, Template: "failed", NoTab: p.NoTab}, f.Message)
 }
 
 // frame fills in what every page has. A title with a colon is followed by what
@@ -170,14 +171,14 @@ func pendingOf(ctx context.Context, a admin.Administrator) string {
 	if err != nil || st == nil || st.Pending == nil {
 		return ""
 	}
-	return cut(st.Pending.ID, 64)
+	return api.Cut(st.Pending.ID, 64)
 }
 
 func pendingBanner(p *netclient.Pending, w *look.Words, now time.Time) *look.Banner {
 	body := `{"id":"` + jsonText(p.ID) + `"}`
 	return &look.Banner{
 		Title: w.T("pending.title"), Text: w.T("pending.text", changedBy(w, p.By)), Until: p.Deadline.UTC().Format(time.RFC3339),
-		Left: max(0, seconds(p.Deadline.Sub(now))),
+		Left: max(0, api.Seconds(p.Deadline.Sub(now))),
 		Yes:  look.Action{Label: w.T("pending.confirm"), API: "POST /api/v1/network/confirm", Body: body, Done: w.T("pending.confirmed")},
 		No:   look.Action{Label: w.T("pending.revert"), API: "POST /api/v1/network/revert", Body: body, Done: w.T("pending.reverted")},
 	}
@@ -185,10 +186,10 @@ func pendingBanner(p *netclient.Pending, w *look.Words, now time.Time) *look.Ban
 
 // changedBy puts "NAME from PLACE" into words.
 func changedBy(w *look.Words, by string) string {
-	if name, from, ok := strings.Cut(cut(by, 100), " from "); ok {
+	if name, from, ok := strings.Cut(api.Cut(by, 100), " from "); ok {
 		return w.T("pending.by", name, from)
 	}
-	return cut(by, 100)
+	return api.Cut(by, 100)
 }
 
 // place returns to when it is a page of the console, and else the first: a form

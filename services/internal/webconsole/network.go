@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/firewall"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/netclient"
@@ -64,16 +65,16 @@ func (c *Console) networkPage(k *call) (any, error) {
 		return d, nil
 	}
 	if p := st.State.Problem; p != "" {
-		d.Problems = append(d.Problems, cut(p, 300))
+		d.Problems = append(d.Problems, api.Cut(p, 300))
 	}
 	for _, dup := range st.State.Duplicates {
-		d.Problems = append(d.Problems, w.T("net.duplicate", dup.Address.String(), cut(dup.HardwareAddress, 40)))
+		d.Problems = append(d.Problems, w.T("net.duplicate", dup.Address.String(), api.Cut(dup.HardwareAddress, 40)))
 	}
 	if p := st.Firewall.Problem; p != "" {
-		d.Problems = append(d.Problems, w.T("net.firewall.problem", cut(p, 300)))
+		d.Problems = append(d.Problems, w.T("net.firewall.problem", api.Cut(p, 300)))
 	}
 	if r := st.Reverted; r != nil && st.Pending == nil {
-		d.Undone = w.T("net.undone."+cut(r.Why, 20), exact(r.At), changedBy(w, r.By))
+		d.Undone = w.T("net.undone."+api.Cut(r.Why, 20), exact(r.At), changedBy(w, r.By))
 	}
 	d.Cards = networkCards(w, st, time.Now())
 	return d, nil
@@ -90,7 +91,7 @@ func (f *facts) add(key string, v field) { f.list = append(f.list, fact{f.w.T(ke
 // text leaves out what is empty.
 func (f *facts) text(key, v string) {
 	if v != "" {
-		f.add(key, field{Text: cut(v, 300)})
+		f.add(key, field{Text: api.Cut(v, 300)})
 	}
 }
 
@@ -167,7 +168,7 @@ func networkCards(w *look.Words, st *netclient.Status, now time.Time) []card {
 	f.text("net.search", strings.Join(s.Search, ", "))
 	f.text("net.ntp", strings.Join(st.Clock.Servers, ", "))
 	if p := st.Config.Proxy; p.Host != "" {
-		f.text("net.proxy", w.T("net.proxy.is", cut(p.Host, 253), p.Port))
+		f.text("net.proxy", w.T("net.proxy.is", api.Cut(p.Host, 253), p.Port))
 	}
 	f.text("net.routes", joined(st.Config.Routes, func(r netconfig.Route) string {
 		return w.T("net.route.via", r.Destination.String(), addrText(r.Gateway))
@@ -271,13 +272,13 @@ func (c *Console) changeNetwork() endpoint {
 		Summary: "Change a part of the configuration: what is left out stays as it is, lists and allow lists that are there are replaced. It must be confirmed as with PUT.",
 		Request: reflect.TypeFor[netconfig.Input](), Response: reflect.TypeFor[netclient.Status](),
 		Query: holdParam,
-		do: func(k *call) (any, error) {
+		Do: func(k *call) (any, error) {
 			st, err := k.admin().Network(k.ctx())
 			if err != nil {
 				return nil, err
 			}
 			var part json.RawMessage
-			if err := k.read(&part, maxBody); err != nil {
+			if err := api.Read(k, &part, api.MaxBody); err != nil {
 				return nil, err
 			}
 			in := wanted(st).Input()
@@ -289,7 +290,7 @@ func (c *Console) changeNetwork() endpoint {
 			if json.Unmarshal(part, &named) == nil && named.Routes != nil {
 				in.Routes = nil
 			}
-			if err := decode(part, &in); err != nil {
+			if err := api.Decode(part, &in); err != nil {
 				return nil, err
 			}
 			return c.setNetwork(k, in)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/nic"
 )
@@ -77,9 +78,9 @@ func notice(w *look.Words, text string) string {
 		at = exact(t)
 	}
 	if key := "notice." + code; w.Has(key) {
-		return w.T(key, cut(at, 40))
+		return w.T(key, api.Cut(at, 40))
 	}
-	return cut(text, 200)
+	return api.Cut(text, 200)
 }
 
 // expiring is how long before its end a certificate is warned of.
@@ -94,7 +95,7 @@ func certificateFacts(w *look.Words, cert admin.Certificate, now time.Time) []fa
 	case left < expiring:
 		until.State = fieldWarn
 	}
-	issuer := cut(cert.Issuer, 120)
+	issuer := api.Cut(cert.Issuer, 120)
 	if cert.SelfSigned {
 		issuer = w.T("cert.self")
 	}
@@ -111,7 +112,7 @@ func (c *Console) statusData(k *call) statusData {
 		Clone:       now.status != nil && now.status.Machine.Changed,
 	}
 	for _, v := range ordered(now.status) {
-		d.Services = append(d.Services, row{Name: v.Name, Title: k.words.Title(cut(v.Title, 60))})
+		d.Services = append(d.Services, row{Name: v.Name, Title: k.words.Title(api.Cut(v.Title, 60))})
 	}
 	for _, i := range now.interfaces {
 		d.Ports = append(d.Ports, port{Name: i.Name})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/throttle"
 )
@@ -44,7 +45,7 @@ func TestWordsAreComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	literal := regexp.MustCompile(`\.(?:T|flash)\("([^"]+)"[,)]|Title: +"([^"]+)"|add\((?:&d\.\w+, )?"([^"]+)"`)
+	literal := regexp.MustCompile(`\.(?:T|flash)\("([^"]+)"[,)]|Title: +"([a-z][^"]*)"|add\((?:&d\.\w+, )?"([^"]+)"`)
 	for _, name := range sources {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -56,7 +57,7 @@ func TestWordsAreComplete(t *testing.T) {
 		for _, m := range literal.FindAllStringSubmatch(string(b), -1) {
 			keys = append(keys, m[1]+m[2]+m[3])
 		}
-		for _, m := range regexp.MustCompile(`p\(http\.\w+, "([^"]+)"\)|statusError\{http\.\w+, "([^"]+)"\}`).FindAllStringSubmatch(string(b), -1) {
+		for _, m := range regexp.MustCompile(`p\(http\.\w+, "([^"]+)"\)|Code: "([^"]+)"\}`).FindAllStringSubmatch(string(b), -1) {
 			keys = append(keys, "error."+m[1]+m[2])
 		}
 		for _, m := range regexp.MustCompile(`fault\.New\([^,]*, "([^"]+)"|l\.Add\([^,]*, "([^"]+)"`).FindAllStringSubmatch(string(b), -1) {
@@ -72,7 +73,7 @@ func TestWordsAreComplete(t *testing.T) {
 	for _, s := range sections {
 		keys = append(keys, "nav."+s)
 	}
-	for _, n := range []need{needNobody, needView, needOperate} {
+	for _, n := range []api.Need{needNobody, needView, needOperate} {
 		keys = append(keys, "api.need."+string(n))
 	}
 	for verb := range verbs {
@@ -264,7 +265,7 @@ func TestCut(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain": "plain", "a\nb\tc": "a b c", "\x1b[2Jx\x00\u202e": "[2Jx", "\xff": "\uFFFD", "контроллер зоны": "контроллер…",
 	} {
-		if got := cut(in, 10); got != want {
+		if got := api.Cut(in, 10); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

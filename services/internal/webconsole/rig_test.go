@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/admintest"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/certificate"
 	"github.com/parley-meet/parley/services/internal/controltest"
 	"github.com/parley-meet/parley/services/internal/credential"
@@ -183,9 +184,9 @@ func (b *browser) api(method, path, body string) answer {
 }
 
 // problem reads the answer's error.
-func (a answer) problem(t testing.TB) Problem {
+func (a answer) problem(t testing.TB) api.Problem {
 	t.Helper()
-	var e ErrorAnswer
+	var e api.ErrorAnswer
 	if err := json.Unmarshal([]byte(a.body), &e); err != nil || e.Error.Code == "" || e.Error.Message == "" {
 		t.Fatalf("%v: no error in %s", err, a.body)
 	}

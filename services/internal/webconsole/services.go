@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
 )
 
@@ -73,13 +74,13 @@ func (c *Console) servicePage(k *call) (any, error) {
 	}
 	w := k.words
 	now := time.Now()
-	d := serviceData{Name: name, Title: w.Title(cut(sv.Title, 60)), State: field{Text: w.State(sv.State), State: string(sv.State)}}
+	d := serviceData{Name: name, Title: w.Title(api.Cut(sv.Title, 60)), State: field{Text: w.State(sv.State), State: string(sv.State)}}
 	add := func(key string, f field) { d.Facts = append(d.Facts, fact{w.T(key), f}) }
 	if !sv.Since.IsZero() {
 		add("col.since", timeField(sv.Since, w.Duration(now.Sub(sv.Since))))
 	}
 	if sv.Detail != "" && sv.State != control.StateStopped {
-		add("service.detail", field{Text: w.Detail(cut(sv.Detail, 300))})
+		add("service.detail", field{Text: w.Detail(api.Cut(sv.Detail, 300))})
 	}
 	if sv.PID > 0 {
 		add("service.pid", field{Text: w.T("number", sv.PID)})
@@ -89,11 +90,11 @@ func (c *Console) servicePage(k *call) (any, error) {
 	}
 	add("col.restarts", field{Text: w.T("number", sv.Restarts)})
 	if e := sv.LastExit; e != nil {
-		add("col.exit", field{Text: cut(w.Detail(e.Reason), 300) + " · " + w.T("ago", w.Duration(now.Sub(e.At)))})
+		add("col.exit", field{Text: api.Cut(w.Detail(e.Reason), 300) + " · " + w.T("ago", w.Duration(now.Sub(e.At)))})
 	}
 	for i := len(sv.Events) - 1; i >= 0 && len(d.Events) < 20; i-- {
 		e := sv.Events[i]
-		d.Events = append(d.Events, eventRow{timeField(e.At, exact(e.At)), string(e.State), w.State(e.State), w.Detail(cut(e.Text, 300))})
+		d.Events = append(d.Events, eventRow{timeField(e.At, exact(e.At)), string(e.State), w.State(e.State), w.Detail(api.Cut(e.Text, 300))})
 	}
 	d.Verbs = c.verbButtons(w, sv)
 	d.Log = c.logView(k, name)
@@ -103,7 +104,7 @@ func (c *Console) servicePage(k *call) (any, error) {
 // verbButtons are what may be done with a service now.
 func (c *Console) verbButtons(w *look.Words, sv control.Service) []verbButton {
 	var out []verbButton
-	title := w.Title(cut(sv.Title, 60))
+	title := w.Title(api.Cut(sv.Title, 60))
 	for _, verb := range []string{"start", "stop", "restart"} {
 		if (sv.State == control.StateStopped) != (verb == "start") {
 			continue
@@ -124,7 +125,7 @@ func (c *Console) logsPage(k *call) (any, error) { return c.logView(k, ""), nil 
 // logView has the lines that a page begins with: it shows them without a script
 // too, and its search works then.
 func (c *Console) logView(k *call, name string) logData {
-	d := logData{Path: "/api/v1/logs", Search: cut(k.r.URL.Query().Get("q"), maxSearch)}
+	d := logData{Path: "/api/v1/logs", Search: api.Cut(k.r.URL.Query().Get("q"), maxSearch)}
 	if name != "" {
 		d.Path = "/api/v1/services/" + name + "/logs"
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/nic"
 )
 
@@ -78,5 +79,5 @@ func (s *state) host() string {
 	if s.status == nil {
 		return ""
 	}
-	return cut(s.status.Hostname, 63)
+	return api.Cut(s.status.Hostname, 63)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/parley-meet/parley/services/internal/api"
 )
 
 // Bounds of streams. A page beyond them stays as it is and asks again.
@@ -145,8 +147,8 @@ func (c *Console) reading(k *call) (release func(), err error) {
 
 // held counts an endpoint's answers in until they have been taken.
 func (c *Console) held(e *endpoint) {
-	do := e.do
-	e.do = func(k *call) (any, error) {
+	do := e.Do
+	e.Do = func(k *call) (any, error) {
 		release, err := c.reading(k)
 		if err != nil {
 			return nil, err
@@ -156,8 +158,8 @@ func (c *Console) held(e *endpoint) {
 		if err != nil {
 			return nil, err
 		}
-		writeJSON(k.w, http.StatusOK, v)
-		return written{}, nil
+		api.WriteJSON(k.w, http.StatusOK, v)
+		return api.Written{}, nil
 	}
 }
 

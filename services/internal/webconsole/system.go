@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 )
 
 // systemPages are the machine as a whole.
@@ -37,9 +38,9 @@ func (c *Console) systemPage(k *call) (any, error) {
 	add := func(list *[]fact, key string, f field) { *list = append(*list, fact{w.T(key), f}) }
 	if st := s.Status; st != nil {
 		v := newView(&state{at: s.Now, status: st}, w)
-		d.Host, d.Role, d.RoleKnown = cut(st.Hostname, 63), cut(st.Role, 40), true
+		d.Host, d.Role, d.RoleKnown = api.Cut(st.Hostname, 63), api.Cut(st.Role, 40), true
 		if st.NextRole != "" {
-			d.Role = cut(st.NextRole, 40)
+			d.Role = api.Cut(st.NextRole, 40)
 		}
 		add(&d.Facts, "row.hostname", field{Text: d.Host})
 		for _, key := range []string{"role", "version", "kernel", "slot", "firmware", "watchdog", "booted", "uptime", "boot-time"} {
@@ -62,7 +63,7 @@ func (c *Console) clockFacts(k *call, s *admin.System) []fact {
 	case cl.Off:
 		kept = field{Text: w.T("clock.off")}
 	case cl.Synced:
-		kept = field{Text: w.T("clock.synced", cut(cl.Server, 100)), State: fieldGood}
+		kept = field{Text: w.T("clock.synced", api.Cut(cl.Server, 100)), State: fieldGood}
 	}
 	list = append(list, fact{w.T("clock.kept"), kept})
 	if !cl.Last.IsZero() {
@@ -70,7 +71,7 @@ func (c *Console) clockFacts(k *call, s *admin.System) []fact {
 			fact{w.T("clock.offset"), field{Text: w.T("clock.ms", w.Decimal(float64(cl.Offset)/float64(time.Millisecond), 1))}})
 	}
 	if cl.Problem != "" {
-		list = append(list, fact{w.T("clock.problem"), field{Text: w.Detail(cut(cl.Problem, 300))}})
+		list = append(list, fact{w.T("clock.problem"), field{Text: w.Detail(api.Cut(cl.Problem, 300))}})
 	}
 	return list
 }
@@ -96,8 +97,8 @@ func (c *Console) auditPage(k *call) (any, error) {
 	}
 	d := auditData{}
 	for _, e := range list {
-		d.Rows = append(d.Rows, auditRow{At: timeField(e.At, exact(e.At)), Who: cut(e.Who, 64), From: cut(e.From, 64),
-			Via: k.words.Or("via.", cut(e.Via, 20)), What: k.words.Or("audit.", cut(e.What, 60)), Detail: k.words.Detail(cut(e.Detail, 500)), Error: k.words.Detail(cut(e.Error, 300))})
+		d.Rows = append(d.Rows, auditRow{At: timeField(e.At, exact(e.At)), Who: api.Cut(e.Who, 64), From: api.Cut(e.From, 64),
+			Via: k.words.Or("via.", api.Cut(e.Via, 20)), What: k.words.Or("audit.", api.Cut(e.What, 60)), Detail: k.words.Detail(api.Cut(e.Detail, 500)), Error: k.words.Detail(api.Cut(e.Error, 300))})
 	}
 	return d, nil
 }

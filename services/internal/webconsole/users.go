@@ -7,6 +7,7 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/account"
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/look"
 )
@@ -60,7 +61,7 @@ func (c *Console) usersPage(k *call) (any, error) {
 	w, now := k.words, time.Now()
 	d := usersData{title: w.T("users.manage.heading"), Authorities: authorities(w)}
 	for _, a := range list {
-		r := userRow{Name: cut(a.Name, 64), Authority: string(a.Authority), Badge: w.T("authority." + string(a.Authority)),
+		r := userRow{Name: api.Cut(a.Name, 64), Authority: string(a.Authority), Badge: w.T("authority." + string(a.Authority)),
 			Factor: a.TOTP, Own: a.Name == k.account.Name, Set: field{Text: "–"}}
 		r.Fixed = r.Own || a.Name == credential.User
 		switch {
@@ -108,7 +109,7 @@ func (c *Console) sessionsPage(k *call) (any, error) {
 	w, now := k.words, time.Now()
 	d := sessionsData{}
 	for _, s := range list {
-		d.Rows = append(d.Rows, sessionRow{ID: s.ID, Name: cut(s.Name, 64), Address: cut(s.Address, 64), Agent: cut(s.Agent, 160), Own: s.Own,
+		d.Rows = append(d.Rows, sessionRow{ID: s.ID, Name: api.Cut(s.Name, 64), Address: api.Cut(s.Address, 64), Agent: api.Cut(s.Agent, 160), Own: s.Own,
 			Made: timeField(s.Made, w.T("ago", w.Duration(now.Sub(s.Made)))), Used: timeField(s.Used, w.T("ago", w.Duration(now.Sub(s.Used))))})
 	}
 	return d, nil
@@ -132,7 +133,7 @@ func (c *Console) tokensPage(k *call) (any, error) {
 	w, now := k.words, time.Now()
 	d := tokensData{Authorities: authorities(w)}
 	for _, t := range list {
-		r := tokenRow{ID: t.ID, Title: cut(t.Title, 100), Badge: w.T("authority." + string(t.Authority)), By: cut(t.By, 64),
+		r := tokenRow{ID: t.ID, Title: api.Cut(t.Title, 100), Badge: w.T("authority." + string(t.Authority)), By: api.Cut(t.By, 64),
 			Created: timeField(t.Created, w.T("ago", w.Duration(now.Sub(t.Created)))),
 			Expires: field{Text: w.T("tokens.never")}, Used: field{Text: w.T("tokens.unused")}}
 		switch {

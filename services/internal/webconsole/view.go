@@ -4,9 +4,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/parley-meet/parley/image/control"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
 )
 
@@ -94,7 +94,7 @@ func (v view) appliance(s *state, w *look.Words) {
 	v["alert.init"] = field{Hidden: st != nil}
 	v["alert.init.text"] = field{}
 	if st == nil {
-		v["alert.init.text"] = field{Text: cut(s.err.Error(), 200)}
+		v["alert.init.text"] = field{Text: api.Cut(s.err.Error(), 200)}
 		v["verdict"] = field{Text: w.T("verdict.unknown"), State: fieldBad}
 		for _, key := range []string{"alert.storage", "alert.last-boot"} {
 			v[key] = field{Hidden: true}
@@ -110,10 +110,10 @@ func (v view) appliance(s *state, w *look.Words) {
 		}
 		v["alert.storage.title"] = field{Text: w.T("storage." + kind + ".title")}
 		v["alert.storage.text"] = field{Text: w.T("storage." + kind)}
-		v["alert.storage.reason"] = field{Text: cut(st.Perm.Message, 400)}
+		v["alert.storage.reason"] = field{Text: api.Cut(st.Perm.Message, 400)}
 	}
 	v["alert.last-boot"] = field{Hidden: st.LastBoot == ""}
-	v["alert.last-boot.text"] = field{Text: w.Detail(cut(st.LastBoot, 400))}
+	v["alert.last-boot.text"] = field{Text: w.Detail(api.Cut(st.LastBoot, 400))}
 	v["verdict"] = verdict(st, w)
 	v["uptime"] = timeField(st.Booted, w.Duration(s.at.Sub(st.Booted)))
 	v["booted"] = timeField(st.Booted, exact(st.Booted))
@@ -121,16 +121,16 @@ func (v view) appliance(s *state, w *look.Words) {
 	if st.BootTime > 0 {
 		v["boot-time"] = field{Text: w.Seconds(st.BootTime)}
 	}
-	v["version"] = field{Text: cut(st.Version, 80)}
-	v["kernel"] = field{Text: cut(st.Kernel, 80)}
-	role := w.Role(cut(st.Role, 40))
+	v["version"] = field{Text: api.Cut(st.Version, 80)}
+	v["kernel"] = field{Text: api.Cut(st.Kernel, 80)}
+	role := w.Role(api.Cut(st.Role, 40))
 	if st.NextRole != "" {
-		role = w.T("role.next", role, w.Role(cut(st.NextRole, 40)))
+		role = w.T("role.next", role, w.Role(api.Cut(st.NextRole, 40)))
 	}
 	v["role"] = field{Text: role}
-	v["slot"] = field{Text: strings.ToUpper(cut(st.Slot, 10))}
-	v["firmware"] = field{Text: w.Or("firmware.", cut(st.Firmware, 10))}
-	v["watchdog"] = field{Text: cut(st.Watchdog, 80)}
+	v["slot"] = field{Text: strings.ToUpper(api.Cut(st.Slot, 10))}
+	v["firmware"] = field{Text: w.Or("firmware.", api.Cut(st.Firmware, 10))}
+	v["watchdog"] = field{Text: api.Cut(st.Watchdog, 80)}
 	if st.Watchdog == "none" || st.Watchdog == "" {
 		v["watchdog"] = field{Text: w.T("watchdog.none"), State: fieldWarn}
 	}
@@ -175,7 +175,7 @@ func (v view) service(s *state, w *look.Words, sv control.Service) {
 	k := "svc." + sv.Name
 	v[k] = field{State: string(sv.State)}
 	v[k+".state"] = field{Text: w.State(sv.State), State: string(sv.State)}
-	detail := w.Detail(cut(sv.Detail, 300))
+	detail := w.Detail(api.Cut(sv.Detail, 300))
 	if sv.State == control.StateStopped {
 		detail = ""
 	}
@@ -193,7 +193,7 @@ func (v view) service(s *state, w *look.Words, sv control.Service) {
 	if e := sv.LastExit; e != nil {
 		v[k+".exit"] = field{}
 		v[k+".exit.time"] = timeField(e.At, w.T("ago", w.Duration(s.at.Sub(e.At))))
-		v[k+".exit.text"] = field{Text: cut(w.Detail(e.Reason), 300)}
+		v[k+".exit.text"] = field{Text: api.Cut(w.Detail(e.Reason), 300)}
 	}
 	stopped := sv.State == control.StateStopped
 	v[k+".start"] = field{Hidden: !stopped}
@@ -237,26 +237,3 @@ func timeField(t time.Time, text string) field {
 
 // exact is a moment for people. The appliance knows no time zone but UTC.
 func exact(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
-
-// cut makes one line of text from outside that cannot reorder what stands
-// beside it: formatting and control characters are dropped, and what is longer
-// than limit characters is cut off.
-func cut(s string, limit int) string {
-	var b strings.Builder
-	n := 0
-	for _, r := range s {
-		if n == limit {
-			b.WriteString("…")
-			break
-		}
-		switch {
-		case r == '\n' || r == '\t':
-			r = ' '
-		case !unicode.IsPrint(r):
-			continue
-		}
-		b.WriteRune(r)
-		n++
-	}
-	return b.String()
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/nic"
 )
@@ -159,7 +160,7 @@ func (c *Console) recovered(next http.Handler) http.Handler {
 			case http.ErrAbortHandler:
 				panic(p)
 			default:
-				c.cfg.Log.Error("panic", "method", r.Method, "path", cut(r.URL.Path, 100), "panic", p)
+				c.cfg.Log.Error("panic", "method", r.Method, "path", api.Cut(r.URL.Path, 100), "panic", p)
 				http.Error(w, "internal error", http.StatusInternalServerError)
 			}
 		}()
@@ -203,7 +204,7 @@ func (c *Console) notFound(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *Console) crossOrigin(w http.ResponseWriter, r *http.Request) {
-	c.stranger.line(slog.LevelWarn, "request from another site refused", "from", remote(r), "path", cut(r.URL.Path, 100), "origin", cut(r.Header.Get("Origin"), 200))
+	c.stranger.line(slog.LevelWarn, "request from another site refused", "from", remote(r), "path", api.Cut(r.URL.Path, 100), "origin", api.Cut(r.Header.Get("Origin"), 200))
 	c.message(w, r, http.StatusForbidden, "cross-origin")
 }
 
