@@ -24,7 +24,7 @@ require (
 	github.com/vmware/govmomi v0.53.0 // tests: the strict OVF reader of VMware tools
 	golang.org/x/crypto v0.58.0 // argon2id, and its BLAKE2b
 	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d // the usual certificate authorities
-	golang.org/x/net v0.60.0 // BPF programs of packet sockets
+	golang.org/x/net v0.61.0 // BPF programs of packet sockets
 	golang.org/x/sync v0.24.0 // errgroup: tasks with one owner
 	golang.org/x/sys v0.49.0 // system calls
 	golang.org/x/term v0.47.0 // raw mode of terminals, progress bar
@@ -32,6 +32,12 @@ require (
 )
 
 require (
+	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL, with its notifications
+	modernc.org/sqlite v1.62.0 // the portal's database in a file, without C
+)
+
+require (
+	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/elliotwutingfeng/asciiset v0.0.0-20260129054604-cfde2086bc57 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/go-openapi/jsonpointer v0.22.5 // indirect
@@ -40,16 +46,25 @@ require (
 	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/google/renameio/v2 v2.0.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/josharian/native v1.1.0 // indirect
 	github.com/kenshaw/evdev v0.1.0 // indirect
+	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42 // indirect
 	github.com/mdlayher/socket v0.5.0 // indirect
 	github.com/mdlayher/watchdog v0.0.0-20201005150459-8bdc4f41966b // indirect
+	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/pierrec/lz4/v4 v4.1.26 // indirect
+	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/spf13/pflag v1.0.5 // indirect
 	github.com/u-root/uio v0.0.0-20230220225925-ffce2a382923 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
 	go.yaml.in/yaml/v4 v4.0.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
-	golang.org/x/tools v0.51.0 // indirect
+	golang.org/x/tools v0.52.0 // indirect
+	modernc.org/libc v1.80.1 // indirect
+	modernc.org/mathutil v1.7.1 // indirect
+	modernc.org/memory v1.12.1 // indirect
 )

@@ -1,0 +1,59 @@
+// Package portal puts the cloud side together: it makes each part with what it
+// needs, and runs their tasks. The command services/portal and the tests make a
+// portal through it, so that both have the same one.
+package portal
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-meet/parley/services/internal/portal/store"
+	"github.com/parley-meet/parley/services/internal/portal/vault"
+	"github.com/parley-meet/parley/services/internal/portal/web"
+)
+
+// Config is what a portal is made of.
+type Config struct {
+	DB    *store.DB
+	Vault *vault.Vault
+	URL   *url.URL // that people and appliances use
+	Dir   string   // folder of files that are no database
+	Log   *slog.Logger
+}
+
+// Portal is the cloud side.
+type Portal struct {
+	Web   *web.Portal
+	tasks []func(context.Context) error
+}
+
+// New puts a portal together. It starts nothing.
+func New(cfg Config) (*Portal, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Portal{}
+	p.Web = web.New(web.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Log: cfg.Log})
+	return p, nil
+}
+
+// ServeHTTP answers requests.
+func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Web.ServeHTTP(w, r) }
+
+// Run carries the portal's tasks out until ctx ends; then streams end too.
+func (p *Portal) Run(ctx context.Context) error {
+	defer p.Web.Stop()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, task := range p.tasks {
+		g.Go(func() error { return task(ctx) })
+	}
+	g.Go(func() error {
+		<-ctx.Done()
+		return nil
+	})
+	return g.Wait()
+}

@@ -1,0 +1,1 @@
+-- Live state of appliances, history, alerts.
