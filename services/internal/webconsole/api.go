@@ -13,6 +13,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/fault"
+	"github.com/parley-meet/parley/services/internal/guard"
 	"github.com/parley-meet/parley/services/internal/look"
 )
 
@@ -92,10 +93,10 @@ func (c *Console) tokenActor(r *http.Request, secret string) (admin.Actor, error
 	from := remote(r)
 	who, err := c.cfg.Admin.TokenActor(secret)
 	if errors.Is(err, admin.ErrUnknown) {
-		if wait := c.guard.tokenWait(from, time.Now()); wait > 0 {
+		if wait := c.guard.TokenWait(from, time.Now()); wait > 0 {
 			return admin.Actor{}, api.Throttled{Wait: wait}
 		}
-		c.guard.tokenFailed(from, time.Now())
+		c.guard.TokenFailed(from, time.Now())
 		c.stranger.line(slog.LevelWarn, "token refused", "from", from)
 		return admin.Actor{}, errUnauthorized
 	}
@@ -140,7 +141,7 @@ func (k *call) failure(err error) api.Problem {
 		return p(http.StatusNotFound, "not-found")
 	case errors.Is(err, errBusy):
 		out := p(http.StatusServiceUnavailable, "busy")
-		out.After = busyWait
+		out.After = guard.BusyWait
 		return out
 	case errors.Is(err, admin.ErrSameConnection):
 		// The browser is to make another one for its next request.

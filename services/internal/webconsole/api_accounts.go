@@ -114,18 +114,13 @@ func (c *Console) accountEndpoints() []endpoint {
 // guarded slows down who tries values of a field that nobody else may know:
 // whoever holds a session has not the right to guess its password.
 func guarded[T any](k *call, field string, do func() (T, error)) (T, error) {
-	key := "session " + k.who.Name
-	if wait := k.c.guard.failures.Wait(key, time.Now()); wait > 0 {
-		var zero T
-		return zero, api.Throttled{Wait: wait}
-	}
-	k.c.guard.failures.Fail(key, time.Now())
-	v, err := do()
-	switch {
-	case err == nil:
-		k.c.guard.failures.Succeed(key)
-	case !fault.Of(err).Has(field): // it was not looked at; guesses before it count
-		k.c.guard.failures.TakeBack(key)
+	var v T
+	wait, err := k.c.guard.Holding("session "+k.who.Name, time.Now(), func() (wrong bool, err error) {
+		v, err = do()
+		return fault.Of(err).Has(field), err
+	})
+	if wait > 0 {
+		err = api.Throttled{Wait: wait}
 	}
 	return v, err
 }

@@ -4,77 +4,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/parley-meet/parley/services/internal/throttle"
+	"github.com/parley-meet/parley/services/internal/guard"
 )
-
-// Whoever has an account does not have guesses at another's forgotten by logging
-// in with his own, and what he typed wrong himself is forgotten.
-func TestGuardOfTwoAccounts(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	a := netip.MustParseAddr("192.0.2.7")
-	g := newGuard()
-	enter := func(name string, good bool) time.Duration {
-		wait, done := g.enter(a, name, now)
-		if done != nil {
-			done(good, now)
-		}
-		return wait
-	}
-	guesses := 0
-	for range 600 {
-		now = now.Add(time.Second)
-		if enter("admin", false) == 0 {
-			guesses++
-		}
-		enter("viewer", true)
-	}
-	// One, two, four … seconds between, then a minute.
-	if guesses > 20 {
-		t.Errorf("%d guesses in ten minutes", guesses)
-	}
-	if wait := enter(" ADMIN ", false); wait == 0 {
-		t.Error("another way to write the name is another account")
-	}
-	now = now.Add(throttle.MaxDelay)
-	enter("viewer", false)
-	if wait := enter("viewer", true); wait != 0 {
-		t.Errorf("the own account waits %v", wait)
-	}
-}
-
-// Codes of a second factor: who has the password and many addresses has no more
-// than one in a minute; where somebody has logged in before nobody waits for that.
-func TestGuardOfCodes(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	g := newGuard()
-	home := netip.MustParseAddr("198.51.100.7")
-	if _, done := g.enter(home, "admin", now); done == nil {
-		t.Fatal("the first login waits")
-	} else {
-		done(true, now)
-	}
-	checked := 0
-	const minutes = 60
-	for i := range minutes * 60 {
-		now = now.Add(time.Second)
-		if _, done := g.enterWith(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), "admin", "", true, now); done != nil {
-			checked++
-			done(false, now)
-		}
-	}
-	if most := codeBurst + minutes + 1; checked > most || checked < minutes {
-		t.Errorf("%d codes were checked in an hour, want at most %d", checked, most)
-	}
-	if _, done := g.enterWith(home, "admin", "", true, now); done == nil {
-		t.Error("the owner waits where he was before")
-	}
-}
 
 // Who sits at another's session finds the password no sooner by sending, between
 // two guesses, what is refused before it is looked at.
@@ -147,13 +82,13 @@ func TestAttackSameAddress(t *testing.T) {
 
 	mark := func(value, name string) string {
 		q := httptest.NewRequest("GET", "/", nil)
-		q.AddCookie(&http.Cookie{Name: deviceCookie, Value: value})
-		return r.c.devices.known(q, name)
+		q.AddCookie(&http.Cookie{Name: guard.DeviceCookie, Value: value})
+		return r.c.devices.Known(q, name)
 	}
 	w := httptest.NewRecorder()
-	r.c.devices.mark(w, httptest.NewRequest("GET", "/", nil), "admin")
+	r.c.devices.Mark(w, httptest.NewRequest("GET", "/", nil), "admin")
 	set := w.Header().Get("Set-Cookie")
-	good := strings.TrimPrefix(strings.Split(set, ";")[0], deviceCookie+"=")
+	good := strings.TrimPrefix(strings.Split(set, ";")[0], guard.DeviceCookie+"=")
 	if mark(good, " Admin ") == "" {
 		t.Error("the mark is not known")
 	}
@@ -168,7 +103,7 @@ func TestAttackSameAddress(t *testing.T) {
 		}
 	}
 	b := r.browser()
-	b.header.Set("Cookie", deviceCookie+"="+good)
+	b.header.Set("Cookie", guard.DeviceCookie+"="+good)
 	if a := b.get("/api/v1/status"); a.status != http.StatusUnauthorized {
 		t.Errorf("the mark opens the API: %d", a.status)
 	}

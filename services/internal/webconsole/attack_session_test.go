@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/guard"
 	"github.com/parley-meet/parley/services/internal/look"
 )
 
@@ -36,7 +37,7 @@ func TestAttackFixation(t *testing.T) {
 		if a.status != http.StatusSeeOther {
 			t.Fatalf("login: %d", a.status)
 		}
-		set := slices.DeleteFunc(slices.Clone(a.header.Values("Set-Cookie")), func(s string) bool { return strings.HasPrefix(s, deviceCookie+"=") })
+		set := slices.DeleteFunc(slices.Clone(a.header.Values("Set-Cookie")), func(s string) bool { return strings.HasPrefix(s, guard.DeviceCookie+"=") })
 		if len(set) != 1 || strings.Contains(set[0], planted) {
 			t.Fatalf("after a login with a planted token: %q", set)
 		}

@@ -126,7 +126,7 @@ func TestStartingForLong(t *testing.T) {
 	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || time.Since(began) > noneWait+2*time.Second {
 		t.Errorf("%d after %v", a.status, time.Since(began))
 	}
-	if r.c.guard.failures.Len() != 0 {
+	if r.c.guard.Counted() != 0 {
 		t.Error("it counts as a failure")
 	}
 }

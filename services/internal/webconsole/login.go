@@ -15,6 +15,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/credential"
+	"github.com/parley-meet/parley/services/internal/guard"
 	"github.com/parley-meet/parley/services/internal/look"
 )
 
@@ -137,7 +138,7 @@ func (c *Console) tryLogin(w http.ResponseWriter, r *http.Request, name, passwor
 		wait(http.StatusServiceUnavailable, 2*time.Second, words.T("login.starting"))
 		return
 	}
-	after, done := c.guard.enterWith(from, name, c.devices.known(r, name), code != "", time.Now())
+	after, done := c.guard.Enter(from, name, c.devices.Known(r, name), code != "", time.Now())
 	if done == nil {
 		log(slog.LevelInfo, "login delayed", "wait", after.Round(time.Millisecond))
 		wait(http.StatusTooManyRequests, after, words.T("login.wait", api.Seconds(after)))
@@ -175,14 +176,14 @@ func (c *Console) tryLogin(w http.ResponseWriter, r *http.Request, name, passwor
 		return
 	default:
 		log(slog.LevelWarn, "login not checked", "error", err)
-		wait(http.StatusServiceUnavailable, busyWait, words.T("login.wait", api.Seconds(busyWait)))
+		wait(http.StatusServiceUnavailable, guard.BusyWait, words.T("login.wait", api.Seconds(guard.BusyWait)))
 		return
 	}
 	c.cfg.Log.Info("login", "from", from, "name", a.Name)
 	c.cfg.Admin.Note(who, "login", "", nil)
 	c.sessions.End(c.sessions.Token(r))
 	c.sessions.SetCookie(w, c.sessions.Create(look.Session{Name: a.Name, Stamp: stamp, Address: from.String(), Agent: agent(r)}, time.Now()))
-	c.devices.mark(w, r, a.Name)
+	c.devices.Mark(w, r, a.Name)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/api"
+	"github.com/parley-meet/parley/services/internal/guard"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/nic"
 )
@@ -55,8 +56,8 @@ type Console struct {
 	sessions *look.Sessions
 	steps    *steps
 	stranger *strangers
-	guard    *guard
-	devices  *devices
+	guard    *guard.Guard
+	devices  *guard.Devices
 	source   *source
 	mux      *http.ServeMux
 	api      []endpoint
@@ -108,7 +109,7 @@ func newFace() *face {
 func New(cfg Config) *Console {
 	c := &Console{
 		cfg: cfg, face: sync.OnceValue(newFace), sessions: look.NewSessions(sessionCookie, maxSessionStreams), steps: newSteps(),
-		stranger: newStrangers(cfg.Log), guard: newGuard(), devices: newDevices(), source: newSource(cfg.Appliance, cfg.Interfaces),
+		stranger: newStrangers(cfg.Log), guard: guard.New(guard.Console), devices: guard.NewDevices(), source: newSource(cfg.Appliance, cfg.Interfaces),
 		streams: make(chan struct{}, maxStreams), ops: make(chan struct{}, maxOps),
 		follows: make(chan struct{}, maxFollows), reads: make(chan struct{}, maxReads),
 		gate: newGate(), stopping: make(chan struct{}), byPath: map[string]page{},

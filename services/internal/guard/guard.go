@@ -1,4 +1,9 @@
-package webconsole
+// Package guard slows down whoever guesses passwords, second factors and tokens
+// over the network, and never locks anybody out. It is what the console and the
+// portal put before their sign-in: counters by address, network, account and
+// browser (Guard), and marks of browsers in which somebody has signed in
+// (Devices). All of it is in memory: each instance counts for itself.
+package guard
 
 import (
 	"net/netip"
@@ -10,23 +15,32 @@ import (
 	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
+// Limits are what a product has room for.
+type Limits struct {
+	// Checks passwords are checked or wait for it, of which the last KeptChecks
+	// are for addresses that somebody has logged in from: a flood from everywhere
+	// does not turn them away.
+	Checks, KeptChecks int
+	Known              int // addresses that somebody has logged in from
+	// Failures of all networks together: after FailBurst one each FailEvery.
+	FailBurst int
+	FailEvery time.Duration
+}
+
+// Console is for an appliance: a few operators.
+var Console = Limits{Checks: 8, KeptChecks: 2, Known: 256, FailBurst: 30, FailEvery: 2 * time.Second}
+
+// Portal is for the people of many accounts.
+var Portal = Limits{Checks: 32, KeptChecks: 16, Known: 16384, FailBurst: 300, FailEvery: 200 * time.Millisecond}
+
 // Bounds of logins.
 const (
-	maxNetworks = 4096 // whose failures are counted; as many addresses
-	// maxChecks passwords are checked or wait for it, of which the last
-	// keptChecks are for addresses that somebody has logged in from: a flood from
-	// everywhere does not turn the administrator away.
-	maxChecks     = 8
-	keptChecks    = 2
+	maxNetworks   = 4096 // whose failures are counted; as many addresses
 	maxPeerChecks = 2
-	maxKnown      = 256 // addresses that somebody has logged in from
 	// Failures of a network: after netBurst one each netEvery. One address that
 	// guesses does not use that up, so its neighbours can log in.
 	netBurst = 10
 	netEvery = 6 * time.Second
-	// Failures of all networks together: after failBurst one each failEvery.
-	failBurst = 30
-	failEvery = 2 * time.Second
 	// Failures of an account from addresses that nobody has logged in from: after
 	// accountBurst one each accountEvery. Its owner waits no longer than that.
 	accountBurst = 20
@@ -36,11 +50,13 @@ const (
 	// them has its password, and of a million codes three are right at a time.
 	codeBurst = 10
 	codeEvery = time.Minute
-	// busyWait is how long to wait when too many are checked at once.
-	busyWait = 2 * time.Second
+	// maxName is how much of an account's name counts, in characters.
+	maxName = 254
+	// BusyWait is how long to wait when too many are checked at once.
+	BusyWait = 2 * time.Second
 )
 
-// guard decides whether a password may be checked now. It never locks anybody
+// Guard decides whether a password may be checked now. It never locks anybody
 // out: it says how long to wait, a minute at most. It is pure: the time comes
 // in. An attempt counts as a failure until it succeeds, also one that is broken
 // off.
@@ -51,7 +67,8 @@ const (
 // shares the network with whoever guesses; of IPv6 for a /64, in which addresses
 // are free. An address that somebody has logged in from is counted by itself
 // and not held up by what others do; so is a browser, wherever it is.
-type guard struct {
+type Guard struct {
+	limits   Limits
 	mu       sync.Mutex
 	failures *throttle.Table // by peer
 	personal *throttle.Table // by peer and account
@@ -65,41 +82,39 @@ type guard struct {
 	total    int
 }
 
-func newGuard() *guard {
-	return &guard{
+// New returns a guard.
+func New(l Limits) *Guard {
+	return &Guard{
+		limits:   l,
 		failures: throttle.NewTable(maxNetworks), personal: throttle.NewTable(maxNetworks), tokens: throttle.NewTable(maxNetworks),
 		networks: map[string]*throttle.Bucket{}, accounts: map[string]*throttle.Bucket{}, codes: map[string]*throttle.Bucket{},
-		all:   throttle.Bucket{Size: failBurst, Every: failEvery},
+		all:   throttle.Bucket{Size: l.FailBurst, Every: l.FailEvery},
 		known: map[string]time.Time{}, checks: map[string]int{},
 	}
 }
 
-// enter returns how long the address has to wait before it tries the account's
-// password, or 0 and what to call with the attempt's outcome.
-func (g *guard) enter(a netip.Addr, account string, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
-	return g.enterWith(a, account, "", false, now)
-}
-
-// enterWith is enter, of a browser that is known for the account by a mark of
-// its own, or "", and of an attempt with or without a code.
-func (g *guard) enterWith(a netip.Addr, name, device string, code bool, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
-	a, name = a.Unmap().WithZone(""), api.Cut(account.FoldName(name), 64)
+// Enter returns how long the address has to wait before it tries the account's
+// password, or 0 and what to call with the attempt's outcome. device is the mark
+// of a browser that is known for the account, or ""; code says that the attempt
+// comes with a code of a second factor.
+func (g *Guard) Enter(a netip.Addr, name, device string, code bool, now time.Time) (wait time.Duration, done func(good bool, now time.Time)) {
+	a, name = a.Unmap().WithZone(""), api.Cut(account.FoldName(name), maxName)
 	network, address := throttle.Network(a), a.String()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	_, known := g.known[address]
-	key, most := address, maxChecks
+	key, most := address, g.limits.Checks
 	if device != "" {
 		known, key = true, "device "+device
 	}
 	if !known {
-		most -= keptChecks
+		most -= g.limits.KeptChecks
 		if !a.Is4() {
 			key = network
 		}
 	}
 	if g.total >= most || g.checks[key] >= maxPeerChecks {
-		return busyWait, nil
+		return BusyWait, nil
 	}
 	own := key + " " + name
 	if d := max(g.failures.Wait(key, now), g.personal.Wait(own, now)); d > 0 {
@@ -164,13 +179,14 @@ func bucketLocked(m map[string]*throttle.Bucket, key string, most, size int, eve
 	return b
 }
 
-// tokenWait returns how long the address has to wait before its next token is
+// TokenWait returns how long the address has to wait before its next token is
 // looked at.
-func (g *guard) tokenWait(a netip.Addr, now time.Time) time.Duration {
+func (g *Guard) TokenWait(a netip.Addr, now time.Time) time.Duration {
 	return g.tokens.Wait(tokenKey(a), now)
 }
 
-func (g *guard) tokenFailed(a netip.Addr, now time.Time) { g.tokens.Fail(tokenKey(a), now) }
+// TokenFailed counts a token that was wrong.
+func (g *Guard) TokenFailed(a netip.Addr, now time.Time) { g.tokens.Fail(tokenKey(a), now) }
 
 // tokenKey is the address, of IPv6 its /64, in which addresses are free.
 func tokenKey(a netip.Addr) string {
@@ -180,8 +196,8 @@ func tokenKey(a netip.Addr) string {
 	return throttle.Network(a)
 }
 
-func (g *guard) rememberLocked(key string, now time.Time) {
-	if _, ok := g.known[key]; !ok && len(g.known) >= maxKnown {
+func (g *Guard) rememberLocked(key string, now time.Time) {
+	if _, ok := g.known[key]; !ok && len(g.known) >= g.limits.Known {
 		oldest := ""
 		for k, at := range g.known {
 			if oldest == "" || at.Before(g.known[oldest]) {
@@ -192,3 +208,24 @@ func (g *guard) rememberLocked(key string, now time.Time) {
 	}
 	g.known[key] = now
 }
+
+// Holding slows down whoever holds a session or a link and tries values that only
+// its owner knows: whoever has the one has not the right to guess the other. do
+// reports whether what was tried was looked at and wrong; key says whose it is.
+func (g *Guard) Holding(key string, now time.Time, do func() (wrong bool, err error)) (wait time.Duration, err error) {
+	if wait := g.failures.Wait(key, now); wait > 0 {
+		return wait, nil
+	}
+	g.failures.Fail(key, now) // before it is looked at: attempts at once count too
+	wrong, err := do()
+	switch {
+	case err == nil:
+		g.failures.Succeed(key)
+	case !wrong: // guesses before it count
+		g.failures.TakeBack(key)
+	}
+	return 0, err
+}
+
+// Counted returns how many addresses and holders have failures that count.
+func (g *Guard) Counted() int { return g.failures.Len() }

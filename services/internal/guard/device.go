@@ -1,4 +1,4 @@
-package webconsole
+package guard
 
 import (
 	"crypto/hmac"
@@ -12,11 +12,11 @@ import (
 	"github.com/parley-meet/parley/services/internal/account"
 )
 
-// deviceCookie marks a browser in which somebody has logged in (OWASP: device
+// DeviceCookie marks a browser in which somebody has logged in (OWASP: device
 // cookies against denial of service by guessing). It opens nothing: its attempts
 // at that account are counted by themselves, whatever others at the same
 // address, or at all addresses, have tried.
-const deviceCookie = "__Host-parley-device"
+const DeviceCookie = "__Host-parley-device"
 
 // deviceLife is how long a browser keeps the mark.
 const deviceLife = 180 * 24 * time.Hour
@@ -24,28 +24,29 @@ const deviceLife = 180 * 24 * time.Hour
 // nonceSize is how many random bytes tell two marks apart.
 const nonceSize = 12
 
-// devices makes marks and knows its own. The key is lost with the process: then
+// Devices makes marks and knows its own. The key is lost with the process: then
 // addresses count until the next login.
-type devices struct{ key [32]byte }
+type Devices struct{ key [32]byte }
 
-func newDevices() *devices {
-	d := &devices{}
+// NewDevices returns a maker of marks with a key of its own.
+func NewDevices() *Devices {
+	d := &Devices{}
 	rand.Read(d.key[:])
 	return d
 }
 
 // sum binds a mark to the account.
-func (d *devices) sum(nonce []byte, name string) []byte {
+func (d *Devices) sum(nonce []byte, name string) []byte {
 	m := hmac.New(sha256.New, d.key[:])
 	m.Write(nonce)
 	m.Write([]byte(account.FoldName(name)))
 	return m.Sum(nil)
 }
 
-// known returns what the browser's mark is counted by, or "" when it has none
+// Known returns what the browser's mark is counted by, or "" when it has none
 // for the account.
-func (d *devices) known(r *http.Request, name string) string {
-	c, err := r.Cookie(deviceCookie)
+func (d *Devices) Known(r *http.Request, name string) string {
+	c, err := r.Cookie(DeviceCookie)
 	if err != nil {
 		return ""
 	}
@@ -61,14 +62,14 @@ func (d *devices) known(r *http.Request, name string) string {
 	return head
 }
 
-// mark marks the browser after a login, unless it is marked.
-func (d *devices) mark(w http.ResponseWriter, r *http.Request, name string) {
-	if d.known(r, name) != "" {
+// Mark marks the browser after a login, unless it is marked.
+func (d *Devices) Mark(w http.ResponseWriter, r *http.Request, name string) {
+	if d.Known(r, name) != "" {
 		return
 	}
 	nonce := make([]byte, nonceSize)
 	rand.Read(nonce)
 	b64 := base64.RawURLEncoding
-	http.SetCookie(w, &http.Cookie{Name: deviceCookie, Value: b64.EncodeToString(nonce) + "." + b64.EncodeToString(d.sum(nonce, name)),
+	http.SetCookie(w, &http.Cookie{Name: DeviceCookie, Value: b64.EncodeToString(nonce) + "." + b64.EncodeToString(d.sum(nonce, name)),
 		Path: "/", MaxAge: int(deviceLife.Seconds()), Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 }
