@@ -35,6 +35,9 @@ func NewDevices() *Devices {
 	return d
 }
 
+// NewDevicesOf returns a maker of marks with a key that outlives the process.
+func NewDevicesOf(key [32]byte) *Devices { return &Devices{key: key} }
+
 // sum binds a mark to the account.
 func (d *Devices) sum(nonce []byte, name string) []byte {
 	m := hmac.New(sha256.New, d.key[:])

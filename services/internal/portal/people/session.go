@@ -51,22 +51,23 @@ func NewSecret() string {
 // CreateSession makes a session of a person and returns its token.
 func CreateSession(ctx context.Context, db *store.DB, userID, address, agent string, now time.Time) (token string, err error) {
 	token = NewSecret()
-	err = db.Write(ctx, func(tx *store.Tx) error {
-		var stamp int64
-		if err := tx.Row("SELECT stamp FROM users WHERE id = ?", userID).Scan(&stamp); err != nil {
-			return err
-		}
-		if _, err := tx.Exec("INSERT INTO sessions (sum, id, user_id, stamp, address, agent, made, used) VALUES (?,?,?,?,?,?,?,?)",
-			Sum(token), store.NewID(), userID, stamp, address, agent, store.Millis(now), store.Millis(now)); err != nil {
-			return err
-		}
-		if _, err := tx.Exec("UPDATE users SET used = ? WHERE id = ?", store.Millis(now), userID); err != nil {
-			return err
-		}
-		_, err := tx.Exec("DELETE FROM sessions WHERE user_id = ? AND sum NOT IN (SELECT sum FROM sessions WHERE user_id = ? ORDER BY used DESC, made DESC LIMIT ?)", userID, userID, maxSessions)
+	return token, db.Write(ctx, func(tx *store.Tx) error { return insertSession(tx, token, userID, address, agent, now) })
+}
+
+func insertSession(tx *store.Tx, token, userID, address, agent string, now time.Time) error {
+	var stamp int64
+	if err := tx.Row("SELECT stamp FROM users WHERE id = ?", userID).Scan(&stamp); err != nil {
 		return err
-	})
-	return token, err
+	}
+	if _, err := tx.Exec("INSERT INTO sessions (sum, id, user_id, stamp, address, agent, made, used) VALUES (?,?,?,?,?,?,?,?)",
+		Sum(token), store.NewID(), userID, stamp, address, agent, store.Millis(now), store.Millis(now)); err != nil {
+		return err
+	}
+	if _, err := tx.Exec("UPDATE users SET used = ? WHERE id = ?", store.Millis(now), userID); err != nil {
+		return err
+	}
+	_, err := tx.Exec("DELETE FROM sessions WHERE user_id = ? AND sum NOT IN (SELECT sum FROM sessions WHERE user_id = ? ORDER BY used DESC, made DESC LIMIT ?)", userID, userID, maxSessions)
+	return err
 }
 
 // GetSession returns a token's session while it is good, or nil and why not. A
@@ -77,9 +78,9 @@ func GetSession(ctx context.Context, db *store.DB, token string, now time.Time, 
 	err := db.Read(ctx, func(tx *store.Tx) error {
 		s, why = Session{sum: Sum(token)}, ""
 		var user string
-		var stamp, made, used, current int64
-		err := tx.Row("SELECT s.id, s.user_id, s.stamp, s.made, s.used, u.stamp FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.sum = ?", s.sum).
-			Scan(&s.ID, &user, &stamp, &made, &used, &current)
+		var stamp, made, used, current, suspended int64
+		err := tx.Row("SELECT s.id, s.user_id, s.stamp, s.made, s.used, u.stamp, COALESCE(a.suspended, 0) FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN accounts a ON a.id = u.account_id WHERE s.sum = ?", s.sum).
+			Scan(&s.ID, &user, &stamp, &made, &used, &current, &suspended)
 		if errors.Is(err, store.ErrNotFound) {
 			why = look.EndedUnknown
 			return nil
@@ -93,7 +94,7 @@ func GetSession(ctx context.Context, db *store.DB, token string, now time.Time, 
 			why = look.EndedExpired
 		case now.Sub(s.used) > IdleLimit:
 			why = look.EndedIdle
-		case stamp != current:
+		case stamp != current, suspended != 0:
 			why = look.EndedStamp
 		}
 		if why != "" {

@@ -66,6 +66,7 @@ type Portal struct {
 	api     []endpoint
 	openapi func() []byte
 	handler http.Handler
+	id      *identity
 	stop    chan struct{}
 	once    sync.Once
 }
@@ -103,6 +104,7 @@ func New(cfg Config) *Portal {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Portal{cfg: cfg, face: sync.OnceValue(newFace), byPath: map[string]page{}, stop: make(chan struct{})}
+	p.id = newIdentity(cfg)
 	p.openapi = sync.OnceValue(p.describe)
 	p.handler = p.routes()
 	return p
@@ -121,6 +123,7 @@ func (p *Portal) routes() http.Handler {
 	mux.HandleFunc("GET "+look.AssetPrefix, func(w http.ResponseWriter, r *http.Request) { p.face().assets.ServeHTTP(w, r) })
 	mux.HandleFunc("POST /language", p.language)
 	mux.HandleFunc("POST /logout", p.logout)
+	p.loginRoutes(mux)
 	p.pages = p.allPages()
 	for _, q := range p.pages {
 		p.byPath["GET "+q.pattern()] = q

@@ -8,6 +8,7 @@ CREATE TABLE accounts (
   connector_enabled BIGINT NOT NULL DEFAULT 0, -- when; 0 is off
   production BIGINT NOT NULL DEFAULT 0,        -- since when; 0 is test
   suspended BIGINT NOT NULL DEFAULT 0,
+  require_factor BOOLEAN NOT NULL DEFAULT FALSE, -- nobody signs in without a second factor
   created BIGINT NOT NULL
 );
 CREATE TABLE users (
@@ -22,6 +23,7 @@ CREATE TABLE users (
   password TEXT NOT NULL DEFAULT '', -- PHC string
   password_set BIGINT NOT NULL DEFAULT 0,
   factor {{blob}},                  -- second factor, sealed
+  factor_pending {{blob}},          -- the secret of one that is being set up, sealed
   stamp BIGINT NOT NULL DEFAULT 0,  -- grows when sessions must end
   language TEXT NOT NULL DEFAULT '',
   timezone TEXT NOT NULL DEFAULT '',
@@ -64,6 +66,46 @@ CREATE TABLE api_tokens (
   expires BIGINT NOT NULL,
   used BIGINT NOT NULL DEFAULT 0
 );
+CREATE TABLE signins (              -- sign-ins that wait for something: a code, a second factor, another site
+  sum TEXT PRIMARY KEY,             -- SHA-256 of the cookie's token
+  kind TEXT NOT NULL,               -- code, enrol, oidc
+  user_id TEXT REFERENCES users(id) ON DELETE CASCADE,
+  stamp BIGINT NOT NULL DEFAULT 0,
+  data TEXT NOT NULL DEFAULT '',    -- JSON
+  expires BIGINT NOT NULL
+);
+CREATE TABLE providers (            -- of sign-in by OpenID Connect
+  id TEXT PRIMARY KEY,
+  label TEXT NOT NULL,              -- on the button
+  issuer TEXT NOT NULL,
+  client_id TEXT NOT NULL,
+  secret {{blob}} NOT NULL,         -- sealed
+  domains TEXT NOT NULL DEFAULT '', -- of addresses that may come by it, separated by spaces; '' is any
+  account_id TEXT REFERENCES accounts(id), -- whose people it is for, and in which new ones are made; null: those who are there
+  created BIGINT NOT NULL
+);
+CREATE TABLE identities (           -- who a person is to a provider
+  provider_id TEXT NOT NULL REFERENCES providers(id) ON DELETE CASCADE,
+  subject TEXT NOT NULL,
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+  created BIGINT NOT NULL,
+  PRIMARY KEY (provider_id, subject),
+  UNIQUE (provider_id, user_id)
+);
+CREATE TABLE mails (                -- the outbox
+  id TEXT PRIMARY KEY,
+  address TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  message {{blob}},                 -- sealed; null once it is sent
+  created BIGINT NOT NULL,
+  expires BIGINT NOT NULL,          -- then it is not worth sending
+  next BIGINT NOT NULL,             -- attempt, or until when an instance has it
+  attempts BIGINT NOT NULL DEFAULT 0,
+  sent BIGINT NOT NULL DEFAULT 0,
+  error TEXT NOT NULL DEFAULT ''    -- of the last attempt
+);
+CREATE INDEX mails_next ON mails (sent, next);
+CREATE INDEX mails_address ON mails (address, created);
 CREATE TABLE links (                -- one-time links: verify, reset, invite, setup
   sum TEXT PRIMARY KEY,
   purpose TEXT NOT NULL,

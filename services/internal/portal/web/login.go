@@ -1,0 +1,212 @@
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/parley-meet/parley/services/internal/api"
+	"github.com/parley-meet/parley/services/internal/guard"
+	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/portal/people"
+	"github.com/parley-meet/parley/services/internal/throttle"
+)
+
+// Bounds of sign-ins.
+const (
+	maxForm   = 8 << 10 // bytes of a form
+	checkWait = 20 * time.Second
+	maxAgent  = 200 // characters of what a browser calls itself
+)
+
+// identity is what the pages of signing in work with. Throttling is in memory:
+// each instance counts for itself, so N instances let N times as much through.
+type identity struct {
+	people  *people.Identity
+	guard   *guard.Guard
+	devices *guard.Devices
+	log     *strangers
+}
+
+func newIdentity(cfg Config) *identity {
+	id := &identity{people: people.NewIdentity(cfg.DB, cfg.Vault, cfg.Log), guard: guard.New(guard.Portal), log: &strangers{log: cfg.Log}}
+	var key [32]byte
+	if cfg.Vault != nil { // one key for all instances: each knows the others' marks
+		copy(key[:], cfg.Vault.Derive("device marks"))
+	} else {
+		rand.Read(key[:])
+	}
+	id.devices = guard.NewDevicesOf(key)
+	id.log.bucket.Size, id.log.bucket.Every = 60, 10*time.Second
+	return id
+}
+
+// strangers logs what people do who have not signed in: after a burst few lines,
+// and how many were left out, so that a flood fills no disk.
+type strangers struct {
+	log    *slog.Logger
+	bucket throttle.Bucket
+	mu     sync.Mutex
+	left   int
+}
+
+func (s *strangers) line(level slog.Level, text string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bucket.Take(time.Now()) > 0 {
+		s.left++
+		return
+	}
+	if s.left > 0 {
+		args = append(args, "left-out-before", s.left)
+		s.left = 0
+	}
+	s.log.Log(context.Background(), level, text, args...)
+}
+
+func (p *Portal) loginRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /login", p.loginPage)
+	mux.HandleFunc("POST /login", p.login)
+}
+
+// readForm reads a form as browsers send one without files.
+func (p *Portal) readForm(w http.ResponseWriter, r *http.Request) (url.Values, bool) {
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	status := http.StatusOK
+	if !strings.EqualFold(strings.TrimSpace(kind), "application/x-www-form-urlencoded") {
+		status = http.StatusUnsupportedMediaType
+	} else {
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if err := r.ParseForm(); err != nil {
+			status = http.StatusBadRequest
+			var long *http.MaxBytesError
+			if errors.As(err, &long) {
+				status = http.StatusRequestEntityTooLarge
+			}
+		}
+	}
+	if status != http.StatusOK {
+		p.message(w, r, status, "bad-form")
+		return nil, false
+	}
+	return r.PostForm, true
+}
+
+type loginData struct {
+	Email  string
+	Error  string // of this attempt
+	Notice string // of what came before it
+	Good   bool   // the notice is good news
+	To     string // page to go on to
+	Resend bool   // the address is not verified: offer another mail
+}
+
+// goodEnds are notices that tell of something that has worked.
+var goodEnds = map[string]bool{"logout": true, "reset": true, "email": true, "verified": true}
+
+func (p *Portal) loginPage(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	to := p.place(q.Get("to"))
+	if k, _, _ := p.caller(w, r, true); k != nil && k.session != nil {
+		http.Redirect(w, r, to, http.StatusSeeOther)
+		return
+	}
+	words := p.words(r)
+	d := loginData{To: to}
+	why := q.Get("ended")
+	if key := "ended." + why; words.Has(key) {
+		d.Notice, d.Good = words.T(key), goodEnds[why]
+	}
+	p.showLogin(w, r, http.StatusOK, d)
+}
+
+func (p *Portal) showLogin(w http.ResponseWriter, r *http.Request, status int, d loginData) {
+	words := p.words(r)
+	p.render(w, status, "login", look.Page{Words: words, Title: words.T("login.title"), Path: "/login", Scripts: []string{"reveal.js"}, Narrow: true, Data: d})
+}
+
+func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
+	form, ok := p.readForm(w, r)
+	if !ok {
+		return
+	}
+	words, from := p.words(r), remote(r)
+	email, password := strings.TrimSpace(form.Get("email")), form.Get("password")
+	d := loginData{Email: api.Cut(email, 254), To: p.place(form.Get("to"))}
+	refuse := func(status int, text string) {
+		d.Error = text
+		p.showLogin(w, r, status, d)
+	}
+	wait := func(status int, after time.Duration) {
+		w.Header().Set("Retry-After", strconv.Itoa(api.Seconds(after)))
+		refuse(status, words.T("login.wait", api.Seconds(after)))
+	}
+	after, done := p.id.guard.Enter(from, email, p.id.devices.Known(r, email), false, time.Now())
+	if done == nil {
+		p.id.log.line(slog.LevelInfo, "sign-in delayed", "from", from, "wait", after.Round(time.Millisecond))
+		wait(http.StatusTooManyRequests, after)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), checkWait)
+	defer cancel()
+	u, err := p.id.people.CheckPassword(ctx, email, password)
+	done(err == nil || errors.Is(err, people.ErrUnverified) || errors.Is(err, people.ErrSuspended), time.Now())
+	switch {
+	case err == nil:
+		p.admit(w, r, u, d.To, refuse)
+	case errors.Is(err, people.ErrWrong):
+		p.id.log.line(slog.LevelWarn, "sign-in failed", "from", from) // what was typed may be a password
+		refuse(http.StatusForbidden, words.T("login.wrong"))
+	default:
+		p.refuseEntry(w, r, err, &d, refuse)
+	}
+}
+
+// refuseEntry tells one who has proven who he is why he cannot come in.
+func (p *Portal) refuseEntry(w http.ResponseWriter, r *http.Request, err error, d *loginData, refuse func(int, string)) {
+	words := p.words(r)
+	switch {
+	case errors.Is(err, people.ErrUnverified):
+		d.Resend = true
+		refuse(http.StatusForbidden, words.T("login.unverified"))
+	case errors.Is(err, people.ErrSuspended):
+		refuse(http.StatusForbidden, words.T("login.suspended"))
+	default:
+		p.id.log.line(slog.LevelError, "sign-in not checked", "from", remote(r), "error", err)
+		w.Header().Set("Retry-After", strconv.Itoa(api.Seconds(guard.BusyWait)))
+		refuse(http.StatusServiceUnavailable, words.T("login.wait", api.Seconds(guard.BusyWait)))
+	}
+}
+
+// admit lets a person in who has proven who he is.
+func (p *Portal) admit(w http.ResponseWriter, r *http.Request, u people.User, to string, refuse func(int, string)) {
+	if err := p.enter(w, r, u); err != nil {
+		p.refuseEntry(w, r, err, &loginData{}, refuse)
+		return
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// enter gives the browser a new session of the person; the one that it had
+// ends.
+func (p *Portal) enter(w http.ResponseWriter, r *http.Request, u people.User) error {
+	from := remote(r)
+	t, err := p.id.people.Enter(r.Context(), u.ID, people.Actor{From: from.String(), Via: "web"}, agent(r), token(r))
+	if err != nil {
+		return err
+	}
+	p.cfg.Log.Info("sign-in", "from", from, "user", u.ID)
+	setCookie(w, t)
+	p.id.devices.Mark(w, r, u.Email)
+	return nil
+}
+
+// agent is what the browser calls itself.
+func agent(r *http.Request) string { return api.Cut(r.UserAgent(), maxAgent) }
