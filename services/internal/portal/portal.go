@@ -5,12 +5,14 @@ package portal
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"net/url"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/parley-meet/parley/services/internal/portal/mail"
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
 	"github.com/parley-meet/parley/services/internal/portal/web"
@@ -22,7 +24,10 @@ type Config struct {
 	Vault *vault.Vault
 	URL   *url.URL // that people and appliances use
 	Dir   string   // folder of files that are no database
-	Log   *slog.Logger
+	// MailTLS is for a mail server whose authority is not among the usual ones;
+	// nil is the usual ones.
+	MailTLS *tls.Config
+	Log     *slog.Logger
 }
 
 // Portal is the cloud side.
@@ -37,7 +42,10 @@ func New(cfg Config) (*Portal, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Portal{}
-	p.Web = web.New(web.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Log: cfg.Log})
+	box := mail.NewBox(cfg.DB, cfg.Vault, cfg.URL, cfg.Log)
+	box.TLS = cfg.MailTLS
+	p.tasks = append(p.tasks, box.Run)
+	p.Web = web.New(web.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Log: cfg.Log})
 	return p, nil
 }
 

@@ -51,10 +51,12 @@ func NewSecret() string {
 // CreateSession makes a session of a person and returns its token.
 func CreateSession(ctx context.Context, db *store.DB, userID, address, agent string, now time.Time) (token string, err error) {
 	token = NewSecret()
-	return token, db.Write(ctx, func(tx *store.Tx) error { return insertSession(tx, token, userID, address, agent, now) })
+	return token, db.Write(ctx, func(tx *store.Tx) error { return InsertSession(tx, token, userID, address, agent, now) })
 }
 
-func insertSession(tx *store.Tx, token, userID, address, agent string, now time.Time) error {
+// InsertSession makes a session with a token of NewSecret; a person has
+// maxSessions at most.
+func InsertSession(tx *store.Tx, token, userID, address, agent string, now time.Time) error {
 	var stamp int64
 	if err := tx.Row("SELECT stamp FROM users WHERE id = ?", userID).Scan(&stamp); err != nil {
 		return err

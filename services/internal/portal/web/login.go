@@ -15,6 +15,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/guard"
 	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/portal/identity"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/throttle"
 )
@@ -26,17 +27,17 @@ const (
 	maxAgent  = 200 // characters of what a browser calls itself
 )
 
-// identity is what the pages of signing in work with. Throttling is in memory:
+// signing is what the pages of signing in work with. Throttling is in memory:
 // each instance counts for itself, so N instances let N times as much through.
-type identity struct {
-	people  *people.Identity
+type signing struct {
+	people  *identity.Service
 	guard   *guard.Guard
 	devices *guard.Devices
 	log     *strangers
 }
 
-func newIdentity(cfg Config) *identity {
-	id := &identity{people: people.NewIdentity(cfg.DB, cfg.Vault, cfg.Log), guard: guard.New(guard.Portal), log: &strangers{log: cfg.Log}}
+func newSigning(cfg Config) *signing {
+	id := &signing{people: identity.New(cfg.DB, cfg.Vault, cfg.Log), guard: guard.New(guard.Portal), log: &strangers{log: cfg.Log}}
 	var key [32]byte
 	if cfg.Vault != nil { // one key for all instances: each knows the others' marks
 		copy(key[:], cfg.Vault.Derive("device marks"))
@@ -157,11 +158,11 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), checkWait)
 	defer cancel()
 	u, err := p.id.people.CheckPassword(ctx, email, password)
-	done(err == nil || errors.Is(err, people.ErrUnverified) || errors.Is(err, people.ErrSuspended), time.Now())
+	done(err == nil || errors.Is(err, identity.ErrUnverified) || errors.Is(err, identity.ErrSuspended), time.Now())
 	switch {
 	case err == nil:
 		p.admit(w, r, u, d.To, refuse)
-	case errors.Is(err, people.ErrWrong):
+	case errors.Is(err, identity.ErrWrong):
 		p.id.log.line(slog.LevelWarn, "sign-in failed", "from", from) // what was typed may be a password
 		refuse(http.StatusForbidden, words.T("login.wrong"))
 	default:
@@ -173,10 +174,10 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 func (p *Portal) refuseEntry(w http.ResponseWriter, r *http.Request, err error, d *loginData, refuse func(int, string)) {
 	words := p.words(r)
 	switch {
-	case errors.Is(err, people.ErrUnverified):
+	case errors.Is(err, identity.ErrUnverified):
 		d.Resend = true
 		refuse(http.StatusForbidden, words.T("login.unverified"))
-	case errors.Is(err, people.ErrSuspended):
+	case errors.Is(err, identity.ErrSuspended):
 		refuse(http.StatusForbidden, words.T("login.suspended"))
 	default:
 		p.id.log.line(slog.LevelError, "sign-in not checked", "from", remote(r), "error", err)

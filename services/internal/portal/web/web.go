@@ -27,6 +27,7 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/portal/mail"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
@@ -52,8 +53,9 @@ type Config struct {
 	Vault *vault.Vault
 	// URL is the portal's own address as people and appliances use it,
 	// "https://portal.example.com".
-	URL *url.URL
-	Log *slog.Logger
+	URL  *url.URL
+	Mail *mail.Box
+	Log  *slog.Logger
 }
 
 // Portal is the portal's HTTP side.
@@ -66,7 +68,7 @@ type Portal struct {
 	api     []endpoint
 	openapi func() []byte
 	handler http.Handler
-	id      *identity
+	id      *signing
 	stop    chan struct{}
 	once    sync.Once
 }
@@ -104,7 +106,7 @@ func New(cfg Config) *Portal {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Portal{cfg: cfg, face: sync.OnceValue(newFace), byPath: map[string]page{}, stop: make(chan struct{})}
-	p.id = newIdentity(cfg)
+	p.id = newSigning(cfg)
 	p.openapi = sync.OnceValue(p.describe)
 	p.handler = p.routes()
 	return p

@@ -1,4 +1,8 @@
-package people
+// Package identity is how a person of the portal proves who he is: sign-up,
+// sign-in, passwords, second factors, sign-in by OpenID Connect, API tokens. It
+// keeps all its state in the database, so that any instance goes on with what
+// another one began.
+package identity
 
 import (
 	"context"
@@ -8,6 +12,7 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/fault"
+	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
 )
@@ -26,10 +31,8 @@ var (
 // turned away with credential.ErrBusy.
 const waiting = 32
 
-// Identity is who a person is: sign-up, sign-in, second factors, resets. It is
-// safe for concurrent use, and has no state of its own that another instance
-// would miss.
-type Identity struct {
+// Service does it. It is safe for concurrent use.
+type Service struct {
 	db     *store.DB
 	vault  *vault.Vault
 	log    *slog.Logger
@@ -37,23 +40,23 @@ type Identity struct {
 	decoy  credential.Credential
 }
 
-// NewIdentity returns one. log may be nil.
-func NewIdentity(db *store.DB, v *vault.Vault, log *slog.Logger) *Identity {
+// New returns one. log may be nil.
+func New(db *store.DB, v *vault.Vault, log *slog.Logger) *Service {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Identity{db: db, vault: v, log: log, hasher: credential.NewHasher(waiting), decoy: credential.Decoy()}
+	return &Service{db: db, vault: v, log: log, hasher: credential.NewHasher(waiting), decoy: credential.Decoy()}
 }
 
 // CheckPassword returns whose address and password it is. An address that nobody
 // has costs as much as a wrong password, and is answered the same: ErrWrong.
-func (s *Identity) CheckPassword(ctx context.Context, email, password string) (User, error) {
-	email, err := NormalizeEmail("email", email)
-	var u User
+func (s *Service) CheckPassword(ctx context.Context, email, password string) (people.User, error) {
+	email, err := people.NormalizeEmail("email", email)
+	var u people.User
 	c, found := s.decoy, false
 	if err == nil {
 		err = s.db.Read(ctx, func(tx *store.Tx) (err error) {
-			u, found = User{}, false
+			u, found = people.User{}, false
 			var phc string
 			if err := tx.Row("SELECT password FROM users WHERE email = ?", email).Scan(&phc); errors.Is(err, store.ErrNotFound) || err == nil && phc == "" {
 				return nil
@@ -63,29 +66,29 @@ func (s *Identity) CheckPassword(ctx context.Context, email, password string) (U
 			if c.Hash, err = credential.ParseHash(phc); err != nil {
 				return err
 			}
-			u, err = FindUser(tx, email)
+			u, err = people.FindUser(tx, email)
 			found = err == nil
 			return err
 		})
 		if err != nil {
-			return User{}, err
+			return people.User{}, err
 		}
 	}
 	if len(password) > credential.MaxSize { // costs nothing, and tells nothing of the address
-		return User{}, ErrWrong
+		return people.User{}, ErrWrong
 	}
 	same, err := s.hasher.Verify(ctx, c, password)
 	if err != nil {
-		return User{}, err
+		return people.User{}, err
 	}
 	if !same || !found {
-		return User{}, ErrWrong
+		return people.User{}, ErrWrong
 	}
 	return u, s.db.Read(ctx, func(tx *store.Tx) error { return mayEnter(tx, u) })
 }
 
 // checkOwn reports whether password is the person's.
-func (s *Identity) checkOwn(ctx context.Context, user, password string) (bool, error) {
+func (s *Service) checkOwn(ctx context.Context, user, password string) (bool, error) {
 	c := s.decoy
 	err := s.db.Read(ctx, func(tx *store.Tx) error {
 		var phc string
@@ -103,10 +106,10 @@ func (s *Identity) checkOwn(ctx context.Context, user, password string) (bool, e
 }
 
 // mayEnter returns why a person cannot sign in, or nil.
-func mayEnter(tx *store.Tx, u User) error {
+func mayEnter(tx *store.Tx, u people.User) error {
 	switch u.State {
-	case Active:
-	case Suspended:
+	case people.Active:
+	case people.Suspended:
 		return ErrSuspended
 	default:
 		return ErrUnverified
@@ -114,7 +117,7 @@ func mayEnter(tx *store.Tx, u User) error {
 	if u.Account == "" {
 		return nil
 	}
-	a, err := GetAccount(tx, u.Account)
+	a, err := people.GetAccount(tx, u.Account)
 	if err == nil && !a.Suspended.IsZero() {
 		err = ErrSuspended
 	}
@@ -124,10 +127,10 @@ func mayEnter(tx *store.Tx, u User) error {
 // Enter makes a session of a person who has proven to be who he is, ends the one
 // that the browser had, and returns the new one's token. The stamp is the
 // person's when the proof began: what has changed since then ends it.
-func (s *Identity) Enter(ctx context.Context, user string, who Actor, agent, old string) (token string, err error) {
-	token = NewSecret()
+func (s *Service) Enter(ctx context.Context, user string, who people.Actor, agent, old string) (token string, err error) {
+	token = people.NewSecret()
 	err = s.db.Write(ctx, func(tx *store.Tx) error {
-		u, err := GetUser(tx, user)
+		u, err := people.GetUser(tx, user)
 		if err != nil {
 			return err
 		}
@@ -135,25 +138,25 @@ func (s *Identity) Enter(ctx context.Context, user string, who Actor, agent, old
 			return err
 		}
 		if old != "" {
-			if _, err := tx.Exec("DELETE FROM sessions WHERE sum = ?", Sum(old)); err != nil {
+			if _, err := tx.Exec("DELETE FROM sessions WHERE sum = ?", people.Sum(old)); err != nil {
 				return err
 			}
 		}
-		if err := insertSession(tx, token, user, who.From, agent, time.Now()); err != nil {
+		if err := people.InsertSession(tx, token, user, who.From, agent, time.Now()); err != nil {
 			return err
 		}
-		return Audit(tx, ActorOf(u, who.From, who.Via), "signin", u.ID, nil)
+		return people.Audit(tx, ActorOf(u, who.From, who.Via), "signin", u.ID, nil)
 	})
 	return token, err
 }
 
 // ActorOf is a person who acts for himself.
-func ActorOf(u User, from, via string) Actor {
-	return Actor{User: u.ID, Account: u.Account, Name: u.Name, Email: u.Email, Role: u.Role, Operator: u.Operator, From: from, Via: via}
+func ActorOf(u people.User, from, via string) people.Actor {
+	return people.Actor{User: u.ID, Account: u.Account, Name: u.Name, Email: u.Email, Role: u.Role, Operator: u.Operator, From: from, Via: via}
 }
 
 // hash judges and hashes a new password; the error is a fault of field.
-func (s *Identity) hash(ctx context.Context, field, password string) (string, error) {
+func (s *Service) hash(ctx context.Context, field, password string) (string, error) {
 	if f := judge(field, password); f != nil {
 		return "", f
 	}
