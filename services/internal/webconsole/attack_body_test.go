@@ -1,12 +1,11 @@
 package webconsole
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
-	"github.com/parley-meet/parley/services/internal/api"
+	"github.com/parley-meet/parley/services/internal/apitest"
 )
 
 // Bodies that are too large, too deep, or no JSON of the right form are refused
@@ -15,35 +14,7 @@ func TestAttackBodies(t *testing.T) {
 	r := newRig(t, testPassword)
 	admin := r.loggedIn()
 	before := r.kept(t)
-	var many strings.Builder
-	many.WriteString("{")
-	for i := range 4000 {
-		fmt.Fprintf(&many, `"f%d":"x",`, i)
-	}
-	many.WriteString(`"z":1}`)
-	bodies := map[string]string{
-		"nothing":          "",
-		"null":             "null",
-		"a text":           `"text"`,
-		"a list":           "[]",
-		"half":             `{"a":`,
-		"two values":       "{}{}",
-		"more behind":      `{} x`,
-		"deep":             strings.Repeat("[", 20000) + strings.Repeat("]", 20000),
-		"deep object":      strings.Repeat(`{"a":`, 10000) + "1" + strings.Repeat("}", 10000),
-		"many fields":      many.String(),
-		"unknown field":    `{"nothing-of-that-name":1}`,
-		"prototype":        `{"__proto__":{"admin":true}}`,
-		"number for text":  `{"name":1,"typed":1,"id":1,"token":1,"password":1,"pem":1,"chain":1,"code":1,"answer":1,"role":1,"time":1,"tool":1,"title":1,"current":1,"hostname":1,"names":1,"authority":1,"lines":"x"}`,
-		"large number":     `{"name":1e999999}`,
-		"noise":            "\x00\xff\xfe\x80",
-		"UTF-16":           "\xff\xfe{\x00}\x00",
-		"byte order mark":  "\ufeff{}",
-		"a form":           "name=x&password=y",
-		"XML":              `<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>`,
-		"exactly too long": `{"a":"` + strings.Repeat("x", api.MaxLargeBody) + `"}`,
-		"far too long":     strings.Repeat(" ", 4<<20) + "{}",
-	}
+	bodies := apitest.Bodies()
 	for _, e := range writes(r.c) {
 		if e.Request == nil {
 			for name, body := range bodies {

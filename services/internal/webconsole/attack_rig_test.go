@@ -132,49 +132,6 @@ func (r *rig) loginAs(name, password string) *browser {
 	return b
 }
 
-// strings returns the way to each string in a value of JSON, as ["eth0"
-// "address"] or ["routes" 0 "gateway"].
-func stringPaths(v any) (found [][]any) {
-	switch v := v.(type) {
-	case string:
-		return [][]any{nil}
-	case map[string]any:
-		for k, e := range v {
-			for _, p := range stringPaths(e) {
-				found = append(found, append([]any{k}, p...))
-			}
-		}
-	case []any:
-		for i, e := range v {
-			for _, p := range stringPaths(e) {
-				found = append(found, append([]any{i}, p...))
-			}
-		}
-	}
-	return found
-}
-
-// with returns a copy of a value of JSON with another string at the path.
-func with(v any, path []any, s string) any {
-	if len(path) == 0 {
-		return s
-	}
-	switch k := path[0].(type) {
-	case string:
-		out := map[string]any{}
-		for name, e := range v.(map[string]any) {
-			out[name] = e
-		}
-		out[k] = with(out[k], path[1:], s)
-		return out
-	case int:
-		out := slices.Clone(v.([]any))
-		out[k] = with(out[k], path[1:], s)
-		return out
-	}
-	panic("a path has names and numbers")
-}
-
 // kept is everything that an administrator could have changed: files, and what
 // PID 1 and the network service were asked for.
 func (r *rig) kept(t *testing.T) map[string]string {

@@ -18,21 +18,21 @@ func TestBrowserKeepsWhatWasTyped(t *testing.T) {
 	r := newRig(t, testPassword)
 	b := newTab(t, "en")
 	b.login(r.base)
-	b.run(chromedp.Navigate(r.base+"/users/add"), chromedp.WaitVisible("#name"), chromedp.SendKeys("#name", "anna"), chromedp.SendKeys("#password", "a first password"),
+	b.Run(chromedp.Navigate(r.base+"/users/add"), chromedp.WaitVisible("#name"), chromedp.SendKeys("#name", "anna"), chromedp.SendKeys("#password", "a first password"),
 		chromedp.Click("#authority-operate"), chromedp.Click(`button[lang="ru"]`), chromedp.WaitVisible(`button[lang="ru"][aria-pressed="true"]`))
-	if got := b.value(`[document.getElementById("name").value, document.getElementById("password").value, document.getElementById("authority-operate").checked].join()`); got != "anna,,true" {
+	if got := b.Value(`[document.getElementById("name").value, document.getElementById("password").value, document.getElementById("authority-operate").checked].join()`); got != "anna,,true" {
 		t.Errorf("after the switch the form has %q", got)
 	}
 	// Another page, and this one later, are as new.
-	b.run(chromedp.Navigate(r.base+"/users"), chromedp.Navigate(r.base+"/users/add"), chromedp.WaitVisible("#name"))
-	if got := b.value(`document.getElementById("name").value`); got != "" {
+	b.Run(chromedp.Navigate(r.base+"/users"), chromedp.Navigate(r.base+"/users/add"), chromedp.WaitVisible("#name"))
+	if got := b.Value(`document.getElementById("name").value`); got != "" {
 		t.Errorf("a new form has %q", got)
 	}
-	b.run(chromedp.SendKeys("#name", "anna"), chromedp.SendKeys("#password", "a first password"))
-	b.run(chromedp.Evaluate[chromedp.Void](`fetch("/logout", {method: "POST"}).then(() => { window.out = true; })`))
-	b.until("window.out === true")
-	b.run(chromedp.Click("form.card button.primary"), chromedp.WaitVisible("[data-summary] a"))
-	if got := b.value(`[location.pathname, document.getElementById("name").value, document.getElementById("password").value, document.activeElement.getAttribute("href")].join()`); got != "/users/add,anna,a first password,/login" {
+	b.Run(chromedp.SendKeys("#name", "anna"), chromedp.SendKeys("#password", "a first password"))
+	b.Run(chromedp.Evaluate[chromedp.Void](`fetch("/logout", {method: "POST"}).then(() => { window.out = true; })`))
+	b.Until("window.out === true")
+	b.Run(chromedp.Click("form.card button.primary"), chromedp.WaitVisible("[data-summary] a"))
+	if got := b.Value(`[location.pathname, document.getElementById("name").value, document.getElementById("password").value, document.activeElement.getAttribute("href")].join()`); got != "/users/add,anna,a first password,/login" {
 		t.Errorf("after the session's end: %q", got)
 	}
 }
@@ -46,14 +46,14 @@ func TestBrowserDialogEnter(t *testing.T) {
 	}
 	b := newTab(t, "en")
 	b.login(r.base)
-	b.run(chromedp.Navigate(r.base+"/users"), chromedp.WaitVisible(".people"), chromedp.Click(`[data-open="reset-vera"]`), chromedp.WaitVisible("#reset-vera"),
+	b.Run(chromedp.Navigate(r.base+"/users"), chromedp.WaitVisible(".people"), chromedp.Click(`[data-open="reset-vera"]`), chromedp.WaitVisible("#reset-vera"),
 		chromedp.SendKeys("#reset-vera-password", "short\r"), chromedp.WaitVisible("#reset-vera-error"))
-	if got := b.value(`document.getElementById("reset-vera").open + document.getElementById("reset-vera-password").value`); got != "trueshort" {
+	if got := b.Value(`document.getElementById("reset-vera").open + document.getElementById("reset-vera-password").value`); got != "trueshort" {
 		t.Errorf("after Enter: %q", got)
 	}
-	b.run(chromedp.Click("#reset-vera [data-cancel]"))
-	b.until(`!document.querySelector("dialog[open]")`)
-	b.until(`document.activeElement.dataset.open === "reset-vera"`)
+	b.Run(chromedp.Click("#reset-vera [data-cancel]"))
+	b.Until(`!document.querySelector("dialog[open]")`)
+	b.Until(`document.activeElement.dataset.open === "reset-vera"`)
 }
 
 // A change of the network is seen where it must be confirmed: at the top of the
@@ -63,17 +63,17 @@ func TestBrowserPendingIsSeen(t *testing.T) {
 	r := newRig(t, testPassword)
 	b := newTab(t, "en")
 	b.login(r.base)
-	b.run(chromedp.Navigate(r.base+"/network/address"), chromedp.WaitVisible("#slave"), chromedp.SendKeys("#slave", "192.0.2.8/24"),
+	b.Run(chromedp.Navigate(r.base+"/network/address"), chromedp.WaitVisible("#slave"), chromedp.SendKeys("#slave", "192.0.2.8/24"),
 		chromedp.Click("form.stack button.primary"), chromedp.WaitVisible(".banner"))
-	b.until(`scrollY === 0 && document.activeElement.id === "flash" && document.querySelector(".banner").getBoundingClientRect().top >= 0`)
-	b.run(chromedp.Click(".banner .primary"))
-	b.until(`!document.querySelector(".banner") && document.getElementById("flash").textContent.includes("are saved")`)
+	b.Until(`scrollY === 0 && document.activeElement.id === "flash" && document.querySelector(".banner").getBoundingClientRect().top >= 0`)
+	b.Run(chromedp.Click(".banner .primary"))
+	b.Until(`!document.querySelector(".banner") && document.getElementById("flash").textContent.includes("are saved")`)
 
-	b.run(chromedp.Navigate(r.base+"/"), chromedp.WaitVisible(".services"))
-	b.until(`document.getElementById("link").textContent === "Live"`)
+	b.Run(chromedp.Navigate(r.base+"/"), chromedp.WaitVisible(".services"))
+	b.Until(`document.getElementById("link").textContent === "Live"`)
 	c := netconfig.DefaultConfig()
 	if _, err := r.admin.Network.Do(t.Context(), netclient.Request{Op: netclient.OpSet, Config: &c, Hold: true, By: "anna from 10.0.0.7"}); err != nil {
 		t.Fatal(err)
 	}
-	b.until(`(document.querySelector(".banner") || {textContent: ""}).textContent.includes("anna from 10.0.0.7")`)
+	b.Until(`(document.querySelector(".banner") || {textContent: ""}).textContent.includes("anna from 10.0.0.7")`)
 }

@@ -1,66 +1,18 @@
 package webconsole
 
 import (
-	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/looktest"
 )
 
 func TestWordsAreComplete(t *testing.T) {
 	d := look.MustLoad(words, "words")
-	for _, f := range d.Faults() {
-		t.Error(f)
-	}
-	en := d[look.English]
-	used := regexp.MustCompile(`\.T "([^"]+)"`)
-	files, err := fs.Glob(pages, "pages/*.html")
-	if err != nil || len(files) < 5 {
-		t.Fatal(files, err)
-	}
-	for _, name := range files {
-		b, err := pages.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range used.FindAllStringSubmatch(string(b), -1) {
-			if !en.Has(m[1]) {
-				t.Errorf("%s: %q has no text", name, m[1])
-			}
-		}
-	}
-	// Keys in Go: literals of T, and what is put together.
-	var keys []string
-	sources, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	literal := regexp.MustCompile(`\.(?:T|flash)\("([^"]+)"[,)]|Title: +"([a-z][^"]*)"|add\((?:&d\.\w+, )?"([^"]+)"`)
-	for _, name := range sources {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasSuffix(name, "_test.go") || name == "doc.go" {
-			continue
-		}
-		for _, m := range literal.FindAllStringSubmatch(string(b), -1) {
-			keys = append(keys, m[1]+m[2]+m[3])
-		}
-		for _, m := range regexp.MustCompile(`p\(http\.\w+, "([^"]+)"\)|Code: "([^"]+)"\}`).FindAllStringSubmatch(string(b), -1) {
-			keys = append(keys, "error."+m[1]+m[2])
-		}
-		for _, m := range regexp.MustCompile(`fault\.New\([^,]*, "([^"]+)"|l\.Add\([^,]*, "([^"]+)"`).FindAllStringSubmatch(string(b), -1) {
-			keys = append(keys, "fault."+m[1]+m[2])
-		}
-	}
+	keys := append(looktest.Pages(t, pages), looktest.Go(t, ".")...)
 	for _, why := range []look.Ended{look.EndedIdle, look.EndedExpired, look.EndedStamp, look.EndedUnknown, "logout", "step"} {
 		keys = append(keys, "ended."+string(why))
 	}
@@ -79,11 +31,7 @@ func TestWordsAreComplete(t *testing.T) {
 			keys = append(keys, "confirm."+verb+".network", "confirm."+verb+".console-web")
 		}
 	}
-	for _, k := range keys {
-		if !en.Has(k) && !strings.HasSuffix(k, ".") {
-			t.Errorf("%q has no text", k)
-		}
-	}
+	looktest.Complete(t, d, keys)
 }
 
 func TestCut(t *testing.T) {
