@@ -50,6 +50,9 @@ const (
 	// them has its password, and of a million codes three are right at a time.
 	codeBurst = 10
 	codeEvery = time.Minute
+	// What strangers of a network ask for, as mails.
+	askBurst = 20
+	askEvery = 15 * time.Second
 	// maxName is how much of an account's name counts, in characters.
 	maxName = 254
 	// BusyWait is how long to wait when too many are checked at once.
@@ -75,6 +78,7 @@ type Guard struct {
 	networks map[string]*throttle.Bucket
 	accounts map[string]*throttle.Bucket
 	codes    map[string]*throttle.Bucket // by account
+	asked    map[string]*throttle.Bucket // by network
 	tokens   *throttle.Table             // by network, of the API's tokens
 	all      throttle.Bucket
 	known    map[string]time.Time // address → last success
@@ -87,7 +91,7 @@ func New(l Limits) *Guard {
 	return &Guard{
 		limits:   l,
 		failures: throttle.NewTable(maxNetworks), personal: throttle.NewTable(maxNetworks), tokens: throttle.NewTable(maxNetworks),
-		networks: map[string]*throttle.Bucket{}, accounts: map[string]*throttle.Bucket{}, codes: map[string]*throttle.Bucket{},
+		networks: map[string]*throttle.Bucket{}, accounts: map[string]*throttle.Bucket{}, codes: map[string]*throttle.Bucket{}, asked: map[string]*throttle.Bucket{},
 		all:   throttle.Bucket{Size: l.FailBurst, Every: l.FailEvery},
 		known: map[string]time.Time{}, checks: map[string]int{},
 	}
@@ -229,3 +233,11 @@ func (g *Guard) Holding(key string, now time.Time, do func() (wrong bool, err er
 
 // Counted returns how many addresses and holders have failures that count.
 func (g *Guard) Counted() int { return g.failures.Len() }
+
+// Ask returns how long an address has to wait before it may ask for what costs a
+// hash or sends a mail: after askBurst one each askEvery, for each network.
+func (g *Guard) Ask(a netip.Addr, now time.Time) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return bucketLocked(g.asked, throttle.Network(a), maxNetworks, askBurst, askEvery).Take(now)
+}

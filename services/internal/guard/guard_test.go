@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -241,5 +242,54 @@ func TestGuardOfCodes(t *testing.T) {
 	}
 	if _, done := g.Enter(home, "admin", "", true, now); done == nil {
 		t.Error("the owner waits where he was before")
+	}
+}
+
+// Strangers of one network ask for a few mails, and not for others'.
+func TestGuardAsk(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	g := New(Portal)
+	asked := 0
+	for i := range 200 {
+		if g.Ask(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), now) == 0 {
+			asked++
+		}
+	}
+	if asked != askBurst {
+		t.Errorf("%d were let through, want %d", asked, askBurst)
+	}
+	if d := g.Ask(netip.MustParseAddr("198.51.100.1"), now); d != 0 {
+		t.Errorf("another network waits %v", d)
+	}
+	if d := g.Ask(netip.MustParseAddr("192.0.2.1"), now.Add(askEvery)); d != 0 {
+		t.Errorf("later it waits %v", d)
+	}
+}
+
+// Whoever holds a session or a link guesses slowly; what was not looked at does
+// not count.
+func TestGuardHolding(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	g, looked := New(Portal), 0
+	try := func(wrong bool, err error) time.Duration {
+		wait, _ := g.Holding("link", now, func() (bool, error) { looked++; return wrong, err })
+		return wait
+	}
+	broken := errors.New("no disk")
+	for range 10 {
+		try(false, broken)
+	}
+	if looked != 10 {
+		t.Errorf("%d of 10 were looked at", looked)
+	}
+	for range 10 {
+		try(true, broken)
+	}
+	if looked != 13 || try(true, broken) == 0 {
+		t.Errorf("%d guesses, want 3 before the wait", looked-10)
+	}
+	now = now.Add(throttle.MaxDelay)
+	if try(false, nil) != 0 || g.Counted() != 0 {
+		t.Error("after a good one it is not forgotten")
 	}
 }

@@ -106,7 +106,7 @@ type loginData struct {
 	Notice string // of what came before it
 	Good   bool   // the notice is good news
 	To     string // page to go on to
-	Resend bool   // the address is not verified: offer another mail
+	Open   bool   // somebody may sign up
 }
 
 // goodEnds are notices that tell of something that has worked.
@@ -130,6 +130,11 @@ func (p *Portal) loginPage(w http.ResponseWriter, r *http.Request) {
 
 func (p *Portal) showLogin(w http.ResponseWriter, r *http.Request, status int, d loginData) {
 	words := p.words(r)
+	mode, err := p.id.people.SignupMode(r.Context())
+	if err != nil {
+		p.cfg.Log.Error("sign-up mode", "error", err)
+	}
+	d.Open = mode == identity.SignupOpen
 	p.render(w, status, "login", look.Page{Words: words, Title: words.T("login.title"), Path: "/login", Scripts: []string{"reveal.js"}, Narrow: true, Data: d})
 }
 
@@ -166,16 +171,15 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 		p.id.log.line(slog.LevelWarn, "sign-in failed", "from", from) // what was typed may be a password
 		refuse(http.StatusForbidden, words.T("login.wrong"))
 	default:
-		p.refuseEntry(w, r, err, &d, refuse)
+		p.refuseEntry(w, r, err, refuse)
 	}
 }
 
 // refuseEntry tells one who has proven who he is why he cannot come in.
-func (p *Portal) refuseEntry(w http.ResponseWriter, r *http.Request, err error, d *loginData, refuse func(int, string)) {
+func (p *Portal) refuseEntry(w http.ResponseWriter, r *http.Request, err error, refuse func(int, string)) {
 	words := p.words(r)
 	switch {
 	case errors.Is(err, identity.ErrUnverified):
-		d.Resend = true
 		refuse(http.StatusForbidden, words.T("login.unverified"))
 	case errors.Is(err, identity.ErrSuspended):
 		refuse(http.StatusForbidden, words.T("login.suspended"))
@@ -189,7 +193,7 @@ func (p *Portal) refuseEntry(w http.ResponseWriter, r *http.Request, err error, 
 // admit lets a person in who has proven who he is.
 func (p *Portal) admit(w http.ResponseWriter, r *http.Request, u people.User, to string, refuse func(int, string)) {
 	if err := p.enter(w, r, u); err != nil {
-		p.refuseEntry(w, r, err, &loginData{}, refuse)
+		p.refuseEntry(w, r, err, refuse)
 		return
 	}
 	http.Redirect(w, r, to, http.StatusSeeOther)

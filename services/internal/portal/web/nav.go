@@ -52,6 +52,7 @@ func (p *Portal) allPages() []page {
 	var out []page
 	for _, list := range [][]page{
 		p.homePages(),
+		p.signupPages(),
 		p.apiPages(),
 	} {
 		out = append(out, list...)
@@ -64,6 +65,7 @@ func (p *Portal) endpoints() []endpoint {
 	var out []endpoint
 	for _, list := range [][]endpoint{
 		p.homeEndpoints(),
+		p.signupEndpoints(),
 		p.apiEndpoints(),
 	} {
 		out = append(out, list...)
