@@ -53,6 +53,7 @@ func (p *Portal) allPages() []page {
 	for _, list := range [][]page{
 		p.homePages(),
 		p.signupPages(),
+		p.mailPages(),
 		p.apiPages(),
 	} {
 		out = append(out, list...)
@@ -66,6 +67,7 @@ func (p *Portal) endpoints() []endpoint {
 	for _, list := range [][]endpoint{
 		p.homeEndpoints(),
 		p.signupEndpoints(),
+		p.mailEndpoints(),
 		p.apiEndpoints(),
 	} {
 		out = append(out, list...)
