@@ -51,7 +51,7 @@
 //	</form>
 //
 // form.js (of package look) collects the named fields into JSON ("eth0.address" is a path; a
-// checkbox is a boolean; list makes lines an array; data-type="number" a number),
+// checkbox is a boolean, or with data-list one value of an array; list makes lines an array; data-type="number" a number),
 // sends it, and puts the errors that come back beside their fields. Of a form:
 //
 //	data-api      method and path; {name} is filled from the field of that name,

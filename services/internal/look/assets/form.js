@@ -67,6 +67,11 @@
     }
     for (const e of controls(form)) {
       if (e.closest("[data-row]") || e.dataset.type === "skip" || e.matches(":disabled") || e.closest("[data-if][hidden]")) continue;
+      if (e instanceof HTMLInputElement && e.dataset.list !== undefined) {
+        const values = out[e.name] ?? (out[e.name] = []);
+        if (e.checked) values.push(e.value);
+        continue;
+      }
       const v = read(e);
       if (v !== undefined) set(out, e.name, v);
     }

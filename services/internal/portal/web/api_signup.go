@@ -127,7 +127,7 @@ func holding[T any](k *call, key, field string, do func() (T, error)) (T, error)
 // begin signs a person in who has just proven his address, unless err.
 func (k *call) begin(u people.User, err error) (none, error) {
 	if err == nil {
-		err = k.p.enter(k.w, k.r, u)
+		_, err = k.p.next(k.w, k.r, u, "/")
 	}
 	if errors.Is(err, identity.ErrSuspended) || errors.Is(err, identity.ErrUnverified) {
 		err = api.StatusError{Status: http.StatusForbidden, Code: "denied"}

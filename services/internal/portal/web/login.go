@@ -75,6 +75,10 @@ func (s *strangers) line(level slog.Level, text string, args ...any) {
 func (p *Portal) loginRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /login", p.loginPage)
 	mux.HandleFunc("POST /login", p.login)
+	mux.HandleFunc("GET /login/code", p.codePage)
+	mux.HandleFunc("POST /login/code", p.code)
+	mux.HandleFunc("GET /login/enrol", p.enrolPage)
+	mux.HandleFunc("POST /login/enrol", p.enrol)
 }
 
 // readForm reads a form as browsers send one without files.
@@ -118,6 +122,14 @@ func (p *Portal) loginPage(w http.ResponseWriter, r *http.Request) {
 	if k, _, _ := p.caller(w, r, true); k != nil && k.session != nil {
 		http.Redirect(w, r, to, http.StatusSeeOther)
 		return
+	}
+	// Whoever has proven his address and must set up a second factor comes here on
+	// the way to any page.
+	if t := stepToken(r); t != "" && q.Get("ended") == "" {
+		if _, err := p.id.people.GetStep(r.Context(), identity.NeedEnrol, t); err == nil {
+			http.Redirect(w, r, "/login/enrol", http.StatusSeeOther)
+			return
+		}
 	}
 	words := p.words(r)
 	d := loginData{To: to}
@@ -190,13 +202,28 @@ func (p *Portal) refuseEntry(w http.ResponseWriter, r *http.Request, err error, 
 	}
 }
 
-// admit lets a person in who has proven who he is.
+// admit lets a person in who has proven who he is, or asks for what is missing.
 func (p *Portal) admit(w http.ResponseWriter, r *http.Request, u people.User, to string, refuse func(int, string)) {
-	if err := p.enter(w, r, u); err != nil {
+	next, err := p.next(w, r, u, to)
+	if err != nil {
 		p.refuseEntry(w, r, err, refuse)
 		return
 	}
-	http.Redirect(w, r, to, http.StatusSeeOther)
+	http.Redirect(w, r, next, http.StatusSeeOther)
+}
+
+// next signs a person in and returns to, or else the page of what is missing.
+func (p *Portal) next(w http.ResponseWriter, r *http.Request, u people.User, to string) (string, error) {
+	need, err := p.id.people.Needs(r.Context(), u.ID)
+	if err != nil {
+		return "", err
+	}
+	if need != identity.NeedNothing {
+		t, err := p.id.people.BeginStep(r.Context(), need, u.ID, to)
+		setStep(w, t)
+		return "/login/" + string(need), err
+	}
+	return to, p.enter(w, r, u)
 }
 
 // enter gives the browser a new session of the person; the one that it had

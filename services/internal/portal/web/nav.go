@@ -7,7 +7,6 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
-	"github.com/parley-meet/parley/services/internal/portal/people"
 )
 
 // sections are the entries of the navigation in their order; their titles are
@@ -54,6 +53,7 @@ func (p *Portal) allPages() []page {
 		p.homePages(),
 		p.signupPages(),
 		p.mailPages(),
+		p.profilePages(),
 		p.apiPages(),
 	} {
 		out = append(out, list...)
@@ -68,6 +68,7 @@ func (p *Portal) endpoints() []endpoint {
 		p.homeEndpoints(),
 		p.signupEndpoints(),
 		p.mailEndpoints(),
+		p.profileEndpoints(),
 		p.apiEndpoints(),
 	} {
 		out = append(out, list...)
@@ -167,9 +168,4 @@ func (p *Portal) place(to string) string {
 		return "/"
 	}
 	return u.EscapedPath()
-}
-
-// tokenActor returns who an API token stands for.
-func (p *Portal) tokenActor(*http.Request, string) (people.Actor, error) {
-	return people.Actor{}, errUnauthorized
 }
