@@ -337,12 +337,8 @@ func keepStep(tx *store.Tx, token, kind, user string, stamp int64, data string) 
 	if _, err := tx.Exec("DELETE FROM signins WHERE expires < ?", store.Millis(now)); err != nil {
 		return err
 	}
-	var whom any
-	if user != "" {
-		whom = user
-	}
 	_, err := tx.Exec("INSERT INTO signins (sum, kind, user_id, stamp, data, expires) VALUES (?,?,?,?,?,?)",
-		people.Sum(token), kind, whom, stamp, data, store.Millis(now.Add(StepTTL)))
+		people.Sum(token), kind, user, stamp, data, store.Millis(now.Add(StepTTL)))
 	return err
 }
 

@@ -38,6 +38,7 @@ type Service struct {
 	log    *slog.Logger
 	hasher *credential.Hasher
 	decoy  credential.Credential
+	oidc   *discovered
 }
 
 // New returns one. log may be nil.
@@ -45,7 +46,7 @@ func New(db *store.DB, v *vault.Vault, log *slog.Logger) *Service {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{db: db, vault: v, log: log, hasher: credential.NewHasher(waiting), decoy: credential.Decoy()}
+	return &Service{db: db, vault: v, log: log, hasher: credential.NewHasher(waiting), decoy: credential.Decoy(), oidc: newDiscovered()}
 }
 
 // CheckPassword returns whose address and password it is. An address that nobody

@@ -75,6 +75,8 @@ func (s *strangers) line(level slog.Level, text string, args ...any) {
 func (p *Portal) loginRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /login", p.loginPage)
 	mux.HandleFunc("POST /login", p.login)
+	mux.HandleFunc("GET /login/oidc/{id}", p.goAway)
+	mux.HandleFunc("GET "+awayPath, p.comeBack)
 	mux.HandleFunc("GET /login/code", p.codePage)
 	mux.HandleFunc("POST /login/code", p.code)
 	mux.HandleFunc("GET /login/enrol", p.enrolPage)
@@ -111,6 +113,7 @@ type loginData struct {
 	Good   bool   // the notice is good news
 	To     string // page to go on to
 	Open   bool   // somebody may sign up
+	Others []identity.Provider
 }
 
 // goodEnds are notices that tell of something that has worked.
@@ -147,6 +150,9 @@ func (p *Portal) showLogin(w http.ResponseWriter, r *http.Request, status int, d
 		p.cfg.Log.Error("sign-up mode", "error", err)
 	}
 	d.Open = mode == identity.SignupOpen
+	if d.Others, err = p.id.people.Providers(r.Context()); err != nil {
+		p.cfg.Log.Error("providers", "error", err)
+	}
 	p.render(w, status, "login", look.Page{Words: words, Title: words.T("login.title"), Path: "/login", Scripts: []string{"reveal.js"}, Narrow: true, Data: d})
 }
 

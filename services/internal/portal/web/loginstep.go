@@ -18,11 +18,12 @@ import (
 )
 
 // stepCookie holds the token of a sign-in that waits for its second step. The
-// sign-in itself is in the database: any instance goes on with it.
+// sign-in itself is in the database: any instance goes on with it. It is Lax:
+// whoever comes from a provider has come from another site.
 const stepCookie = "__Host-parley-step"
 
 func setStep(w http.ResponseWriter, token string) {
-	c := &http.Cookie{Name: stepCookie, Value: token, Path: "/", MaxAge: int(identity.StepTTL.Seconds()), Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode}
+	c := &http.Cookie{Name: stepCookie, Value: token, Path: "/", MaxAge: int(identity.StepTTL.Seconds()), Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 	if token == "" {
 		c.MaxAge = -1
 	}

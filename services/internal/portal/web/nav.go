@@ -52,6 +52,7 @@ func (p *Portal) allPages() []page {
 	for _, list := range [][]page{
 		p.homePages(),
 		p.signupPages(),
+		p.signinPages(),
 		p.mailPages(),
 		p.profilePages(),
 		p.apiPages(),
@@ -67,6 +68,7 @@ func (p *Portal) endpoints() []endpoint {
 	for _, list := range [][]endpoint{
 		p.homeEndpoints(),
 		p.signupEndpoints(),
+		p.signinEndpoints(),
 		p.mailEndpoints(),
 		p.profileEndpoints(),
 		p.apiEndpoints(),

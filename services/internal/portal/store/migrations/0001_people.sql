@@ -66,12 +66,12 @@ CREATE TABLE api_tokens (
   expires BIGINT NOT NULL,
   used BIGINT NOT NULL DEFAULT 0
 );
-CREATE TABLE signins (              -- sign-ins that wait for something: a code, a second factor, another site
+CREATE TABLE signins (              -- sign-ins that wait for a code, or for a second factor to be set up
   sum TEXT PRIMARY KEY,             -- SHA-256 of the cookie's token
-  kind TEXT NOT NULL,               -- code, enrol, oidc
-  user_id TEXT REFERENCES users(id) ON DELETE CASCADE,
+  kind TEXT NOT NULL,               -- code, enrol
+  user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE,
   stamp BIGINT NOT NULL DEFAULT 0,
-  data TEXT NOT NULL DEFAULT '',    -- JSON
+  data TEXT NOT NULL DEFAULT '',    -- page to go on to
   expires BIGINT NOT NULL
 );
 CREATE TABLE providers (            -- of sign-in by OpenID Connect
