@@ -28,13 +28,14 @@ type bus struct {
 	db   *DB
 	stop context.CancelFunc
 	done chan struct{}
+	live chan struct{} // closed once notes arrive
 
 	mu   sync.Mutex
 	subs map[*Subscription]bool
 }
 
-// subscriptionSize is how many notes wait for one who listens; when there are
-// more they are dropped, and one of TopicAll takes their place.
+// subscriptionSize is how many notes wait for one who listens; where one more
+// comes the oldest is dropped, and the new one becomes one of TopicAll.
 const subscriptionSize = 256
 
 // Subscription is somebody who listens.
@@ -43,16 +44,16 @@ type Subscription struct {
 	c      chan Note
 	topics []string
 	bus    *bus
-	lost   bool // guarded by the bus's lock
 }
 
 func newBus(db *DB, url string) *bus {
-	b := &bus{db: db, subs: map[*Subscription]bool{}, done: make(chan struct{})}
+	b := &bus{db: db, subs: map[*Subscription]bool{}, done: make(chan struct{}), live: make(chan struct{})}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	if db.kind == Postgres {
 		go b.listen(ctx, url)
 	} else {
+		close(b.live)
 		close(b.done)
 	}
 	return b
@@ -87,7 +88,7 @@ func (s *Subscription) wants(topic string) bool {
 	return false
 }
 
-// deliver never waits: a full queue is marked, and its owner told to look at
+// deliver never waits: in a full queue the last note tells its owner to look at
 // everything.
 func (b *bus) deliver(n Note) {
 	b.mu.Lock()
@@ -96,30 +97,42 @@ func (b *bus) deliver(n Note) {
 		if !s.wants(n.Topic) {
 			continue
 		}
-		if s.lost {
-			n = Note{Topic: TopicAll}
-		}
 		select {
 		case s.c <- n:
-			s.lost = false
+			continue
 		default:
-			s.lost = true
 		}
+		select {
+		case <-s.c:
+		default: // its owner was quick
+		}
+		s.c <- Note{Topic: TopicAll} // there is room: nobody else sends
 	}
 }
+
+// A connection that says nothing for listenCheck must answer within
+// listenAnswer: a server that vanished closes nothing.
+const (
+	listenCheck  = 15 * time.Second
+	listenAnswer = 5 * time.Second
+)
 
 // listen has a connection of its own to PostgreSQL, and a new one when it is
 // lost.
 func (b *bus) listen(ctx context.Context, url string) {
 	defer close(b.done)
-	wait := time.Duration(0)
+	wait, live := time.Duration(0), sync.OnceFunc(func() { close(b.live) })
 	for ctx.Err() == nil {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			return
 		}
-		err := b.listenOnce(ctx, url, func() { wait = 100 * time.Millisecond })
+		err := b.listenOnce(ctx, url, func() {
+			wait = 100 * time.Millisecond
+			b.deliver(Note{Topic: TopicAll}) // what was told meanwhile was missed
+			live()
+		})
 		if ctx.Err() != nil {
 			return
 		}
@@ -138,9 +151,19 @@ func (b *bus) listenOnce(ctx context.Context, url string, connected func()) erro
 		return fmt.Errorf("listen: %w", err)
 	}
 	connected()
-	b.deliver(Note{Topic: TopicAll}) // what was told meanwhile was missed
 	for {
-		n, err := conn.WaitForNotification(ctx)
+		quiet, cancel := context.WithTimeout(ctx, listenCheck)
+		n, err := conn.WaitForNotification(quiet)
+		cancel()
+		if err != nil && quiet.Err() != nil && ctx.Err() == nil && !conn.IsClosed() {
+			ping, cancel := context.WithTimeout(ctx, listenAnswer)
+			err := conn.Ping(ping)
+			cancel()
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -95,6 +95,19 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if db.kind == Postgres {
+		// The lock is a connection's, not a transaction's: one that waits inside has
+		// its view of the database from before.
+		conn, err := db.write.Conn(ctx)
+		if err != nil {
+			return fmt.Errorf("database: %w", hideURL(err))
+		}
+		defer conn.Close()
+		if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock(20260, 4)"); err != nil {
+			return fmt.Errorf("wait for another instance that changes the schema: %w", err)
+		}
+		defer conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock(20260, 4)")
+	}
 	for {
 		done := false
 		err := db.Write(ctx, func(tx *Tx) error {
@@ -129,16 +142,8 @@ func (db *DB) migrate(ctx context.Context) error {
 	}
 }
 
-// version returns the schema's version, and holds off other instances until the
-// transaction ends.
+// version returns the schema's version.
 func (db *DB) version(tx *Tx) (int, error) {
-	if db.kind == Postgres {
-		// A transaction that waits here began before; SERIALIZABLE would then see
-		// the old version and fail, which Write repeats.
-		if _, err := tx.Exec("SELECT pg_advisory_xact_lock(20260, 4)"); err != nil {
-			return 0, err
-		}
-	}
 	if _, err := tx.Exec("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)"); err != nil {
 		return 0, err
 	}

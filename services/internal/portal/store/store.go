@@ -97,6 +97,12 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 		return nil, err
 	}
 	db.bus = newBus(db, url)
+	select {
+	case <-db.bus.live:
+	case <-ctx.Done():
+		db.Close()
+		return nil, fmt.Errorf("database: listen for notifications: %w", ctx.Err())
+	}
 	return db, nil
 }
 

@@ -2,17 +2,54 @@ package store
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
+	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
+
+	"github.com/parley-meet/parley/internal/judge"
+	"github.com/parley-meet/parley/services/internal/portal/store/storetest"
 )
 
-func TestWrite(t *testing.T) {
-	db, err := Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "a?b%20#.db"), nil)
+// open opens a database that is closed when the test ends.
+func open(t *testing.T, url string) *DB {
+	t.Helper()
+	db, err := Open(t.Context(), url, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// next waits for a note.
+func next(t *testing.T, s *Subscription) Note {
+	t.Helper()
+	select {
+	case n := <-s.C:
+		return n
+	case <-time.After(30 * time.Second):
+		t.Fatal("no note")
+		return Note{}
+	}
+}
+
+// A path is a path, whatever is in it.
+func TestPath(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a?b%20#.db")
+	open(t, "sqlite:"+path)
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWrite(t *testing.T) { storetest.Each(t, testWrite) }
+
+func testWrite(t *testing.T, url string) {
+	db := open(t, url)
 	sub := db.Subscribe("a")
 	defer sub.Close()
 	set := func(value string) error {
@@ -28,13 +65,8 @@ func TestWrite(t *testing.T) {
 	if err := set("2"); !errors.Is(err, ErrConflict) {
 		t.Errorf("%v, want ErrConflict", err)
 	}
-	select {
-	case n := <-sub.C:
-		if n != (Note{"a", "1"}) {
-			t.Errorf("%v", n)
-		}
-	case <-time.After(5 * time.Second):
-		t.Error("no note")
+	if n := next(t, sub); n != (Note{"a", "1"}) {
+		t.Errorf("%v", n)
 	}
 	if len(sub.C) > 0 {
 		t.Errorf("a note of what was rolled back: %v", <-sub.C)
@@ -52,12 +84,10 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-func TestNewerSchema(t *testing.T) {
-	url := "sqlite:" + filepath.Join(t.TempDir(), "db")
-	db, err := Open(t.Context(), url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestNewerSchema(t *testing.T) { storetest.Each(t, testNewerSchema) }
+
+func testNewerSchema(t *testing.T, url string) {
+	db := open(t, url)
 	if err := db.Write(t.Context(), func(tx *Tx) error {
 		_, err := tx.Exec("UPDATE schema_version SET version = version + 1")
 		return err
@@ -76,5 +106,212 @@ func TestNewID(t *testing.T) {
 	time.Sleep(2 * time.Millisecond)
 	if b := NewID(); len(a) != 26 || a >= b {
 		t.Errorf("%q %q", a, b)
+	}
+}
+
+// Several instances that start at once on an empty database.
+func TestStartAtOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		errs := make(chan error)
+		for range 6 {
+			go func() {
+				db, err := Open(t.Context(), url, nil)
+				if err == nil {
+					err = db.Close()
+				}
+				errs <- err
+			}()
+		}
+		for range 6 {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+		db := open(t, url)
+		var n, version int
+		if err := db.Read(t.Context(), func(tx *Tx) error {
+			return tx.Row("SELECT COUNT(*), MAX(version) FROM schema_version").Scan(&n, &version)
+		}); err != nil || n != 1 || version != SchemaVersion() {
+			t.Errorf("%d rows, version %d: %v", n, version, err)
+		}
+	})
+}
+
+// From each version that there was, the schema comes to be the same.
+func TestMigrateFromEach(t *testing.T) {
+	list, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Each(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		for from := range list {
+			if err := db.Write(t.Context(), func(tx *Tx) error {
+				for _, name := range tables(t, tx) {
+					drop := "DROP TABLE " + name
+					if tx.Kind() == Postgres {
+						drop += " CASCADE"
+					}
+					if _, err := tx.Exec(drop); err != nil {
+						return err
+					}
+				}
+				if _, err := db.version(tx); err != nil {
+					return err
+				}
+				for _, m := range list[:from] {
+					for _, s := range db.statements(m.sql) {
+						if _, err := tx.Exec(s); err != nil {
+							return err
+						}
+					}
+				}
+				_, err := tx.Exec("UPDATE schema_version SET version = ?", from)
+				return err
+			}); err != nil {
+				t.Fatalf("version %d: %v", from, err)
+			}
+			if err := db.migrate(t.Context()); err != nil {
+				t.Errorf("from version %d: %v", from, err)
+			}
+		}
+	})
+}
+
+// tables lists those that there are; those that refer to others come first.
+func tables(t *testing.T, tx *Tx) []string {
+	t.Helper()
+	query := "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rootpage DESC"
+	if tx.Kind() == Postgres {
+		query = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+	}
+	var out []string
+	if err := tx.Each(func(scan func(...any) error) error {
+		var name string
+		err := scan(&name)
+		out = append(out, name)
+		return err
+	}, query); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// Transactions that get in each other's way are repeated until none is lost.
+func TestConflicts(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		const writers, each = 4, 10
+		if err := db.Write(t.Context(), func(tx *Tx) error {
+			_, err := tx.Exec("INSERT INTO settings (name, value) VALUES ('n', ?)", []byte("0"))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		errs := make(chan error)
+		for range writers {
+			go func() {
+				for range each {
+					if err := db.Write(t.Context(), func(tx *Tx) error {
+						var value []byte
+						if err := tx.Row("SELECT value FROM settings WHERE name = 'n'").Scan(&value); err != nil {
+							return err
+						}
+						n, err := strconv.Atoi(string(value))
+						if err != nil {
+							return err
+						}
+						_, err = tx.Exec("UPDATE settings SET value = ? WHERE name = 'n'", fmt.Append(nil, n+1))
+						return err
+					}); err != nil {
+						errs <- err
+						return
+					}
+				}
+				errs <- nil
+			}()
+		}
+		for range writers {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+		var got []byte
+		if err := db.Read(t.Context(), func(tx *Tx) error {
+			return tx.Row("SELECT value FROM settings WHERE name = 'n'").Scan(&got)
+		}); err != nil || string(got) != strconv.Itoa(writers*each) {
+			t.Errorf("counted %s, want %d: %v", got, writers*each, err)
+		}
+	})
+}
+
+// Who reads waits for no writer, and sees nothing of what is under way.
+func TestReadersGoOn(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		db := open(t, url)
+		err := db.Write(t.Context(), func(tx *Tx) error {
+			if _, err := tx.Exec("INSERT INTO settings (name, value) VALUES ('a', ?)", []byte{1}); err != nil {
+				return err
+			}
+			var n int
+			if err := db.Read(t.Context(), func(tx *Tx) error { return tx.Row("SELECT COUNT(*) FROM settings").Scan(&n) }); err != nil || n != 0 {
+				return fmt.Errorf("a reader sees %d rows: %w", n, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		if err := db.Read(t.Context(), func(tx *Tx) error {
+			_, err := tx.Exec("INSERT INTO settings (name, value) VALUES ('b', ?)", []byte{1})
+			return err
+		}); err == nil {
+			t.Error("a reader has written")
+		}
+	})
+}
+
+// Whoever is slow learns that he has missed something.
+func TestSlowSubscriber(t *testing.T) {
+	b := &bus{subs: map[*Subscription]bool{}}
+	db := &DB{bus: b}
+	slow, other := db.Subscribe("a"), db.Subscribe("a")
+	for i := range subscriptionSize + 3 {
+		b.deliver(Note{"a", fmt.Sprint(i)})
+		if n := <-other.C; n.Topic != "a" {
+			t.Fatalf("who is quick got %v", n)
+		}
+	}
+	var last Note
+	for range subscriptionSize {
+		last = <-slow.C
+	}
+	if last.Topic != TopicAll || len(slow.C) != 0 {
+		t.Errorf("the last note is %v, and %d wait", last, len(slow.C))
+	}
+}
+
+// After the server was killed the instances listen again, and are told that they
+// have missed something.
+func TestListenAgain(t *testing.T) {
+	server := judge.NewPostgres(t)
+	url := storetest.On(t, server)
+	one, two := open(t, url), open(t, url)
+	sub := one.Subscribe("a")
+	defer sub.Close()
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if n := next(t, sub); n.Topic != TopicAll {
+		t.Errorf("%v", n)
+	}
+	if err := two.Write(t.Context(), func(tx *Tx) error { tx.Notify("a", "x"); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if n := next(t, sub); n != (Note{"a", "x"}) {
+		t.Errorf("%v", n)
 	}
 }
