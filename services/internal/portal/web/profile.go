@@ -2,6 +2,7 @@ package web
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/parley-meet/parley/services/internal/portal/identity"
 	"github.com/parley-meet/parley/services/internal/portal/people"
@@ -58,6 +59,26 @@ type sessionsData struct{ Rows []sessionRow }
 type sessionRow struct {
 	identity.SessionInfo
 	MadeAt, UsedAt moment
+}
+
+// browsers and systems by what agents have in them; the first that is found
+// counts, because most also name those after it.
+var (
+	browsers = [][2]string{{"Edg", "Edge"}, {"OPR/", "Opera"}, {"YaBrowser", "Yandex"}, {"Firefox/", "Firefox"}, {"FxiOS", "Firefox"}, {"Chrome/", "Chrome"}, {"CriOS", "Chrome"}, {"Safari/", "Safari"}}
+	systems  = [][2]string{{"Android", "Android"}, {"iPhone", "iPhone"}, {"iPad", "iPad"}, {"Windows", "Windows"}, {"Mac OS X", "macOS"}, {"CrOS", "ChromeOS"}, {"Linux", "Linux"}}
+)
+
+// Browser is what the agent says in two words, "Firefox · Linux", or "".
+func (r sessionRow) Browser() string {
+	find := func(list [][2]string) string {
+		for _, x := range list {
+			if strings.Contains(r.Agent, x[0]) {
+				return x[1]
+			}
+		}
+		return ""
+	}
+	return strings.Trim(find(browsers)+" · "+find(systems), " ·")
 }
 
 type tokensData struct {
