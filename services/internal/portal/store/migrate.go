@@ -86,15 +86,19 @@ func (db *DB) statements(text string) []string {
 // migrateLimit is how long an instance waits for another one that migrates.
 const migrateLimit = 2 * time.Minute
 
-// migrate brings the schema up to date, each step in a transaction; several
+// migrate brings the schema to a version, each step in a transaction; several
 // instances that start at once wait for each other.
-func (db *DB) migrate(ctx context.Context) error {
+func (db *DB) migrate(ctx context.Context, version int) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateLimit)
 	defer cancel()
 	list, err := migrations()
 	if err != nil {
 		return err
 	}
+	if version < 0 || version > len(list) {
+		return fmt.Errorf("schema version %d, want at most %d", version, len(list))
+	}
+	list = list[:version]
 	if db.kind == Postgres {
 		// The lock is a connection's, not a transaction's: one that waits inside has
 		// its view of the database from before.

@@ -73,6 +73,11 @@ const (
 // Open opens the database of a URL, "sqlite:PATH" or "postgres://…", and brings
 // its schema up to date. log may be nil.
 func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
+	return OpenAt(ctx, url, log, SchemaVersion())
+}
+
+// OpenAt is Open with an older version of the schema, for a backup that has it.
+func OpenAt(ctx context.Context, url string, log *slog.Logger, version int) (*DB, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -92,7 +97,7 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.migrate(ctx); err != nil {
+	if err := db.migrate(ctx, version); err != nil {
 		db.Close()
 		return nil, err
 	}
@@ -150,6 +155,10 @@ func hideURL(err error) error {
 	}
 	return err
 }
+
+// Stats is what the connections are doing: those that write, and of PostgreSQL
+// all.
+func (db *DB) Stats() sql.DBStats { return db.write.Stats() }
 
 // Kind returns which kind of database it is.
 func (db *DB) Kind() Kind { return db.kind }
