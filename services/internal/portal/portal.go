@@ -5,7 +5,6 @@ package portal
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -24,10 +23,7 @@ type Config struct {
 	Vault *vault.Vault
 	URL   *url.URL // that people and appliances use
 	Dir   string   // folder of files that are no database
-	// MailTLS is for a mail server whose authority is not among the usual ones;
-	// nil is the usual ones.
-	MailTLS *tls.Config
-	Log     *slog.Logger
+	Log   *slog.Logger
 }
 
 // Portal is the cloud side.
@@ -43,7 +39,6 @@ func New(cfg Config) (*Portal, error) {
 	}
 	p := &Portal{}
 	box := mail.NewBox(cfg.DB, cfg.Vault, cfg.URL, cfg.Log)
-	box.TLS = cfg.MailTLS
 	p.tasks = append(p.tasks, box.Run)
 	p.Web = web.New(web.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Log: cfg.Log})
 	return p, nil

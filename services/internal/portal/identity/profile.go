@@ -78,12 +78,21 @@ func (s *Service) SetPassword(ctx context.Context, who people.Actor, current, pa
 		if err != nil {
 			return err
 		}
-		err = mail.Queue(tx, s.vault, mail.Message{To: u.Email, Kind: "password", Language: u.Language, Link: "/reset"}, people.VerifyTTL)
-		if err != nil && !errors.Is(err, mail.ErrMany) && !errors.Is(err, mail.ErrFull) {
+		if err := s.tellPassword(tx, u); err != nil {
 			return err
 		}
 		return people.Audit(tx, who, "password.change", who.User, nil)
 	})
+}
+
+// tellPassword tells a person by mail that his password was changed. An outbox
+// that is full does not keep him from changing it.
+func (s *Service) tellPassword(tx *store.Tx, u people.User) error {
+	err := mail.Queue(tx, s.vault, mail.Message{To: u.Email, Kind: "password", Language: u.Language, Link: "/reset"}, people.VerifyTTL)
+	if errors.Is(err, mail.ErrMany) || errors.Is(err, mail.ErrFull) {
+		return nil
+	}
+	return err
 }
 
 // AskEmail sends a link to a new address, and a warning to the old one.

@@ -128,6 +128,9 @@ func (s *Service) Reset(ctx context.Context, link, password, from string) error 
 				return err
 			}
 		}
+		if err := s.tellPassword(tx, u); err != nil {
+			return err
+		}
 		return people.Audit(tx, ActorOf(u, from, "web"), "password.reset", u.ID, nil)
 	}))
 }

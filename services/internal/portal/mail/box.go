@@ -33,9 +33,7 @@ type Box struct {
 	vault *vault.Vault
 	url   *url.URL
 	log   *slog.Logger
-	// TLS is for servers whose authority is not among the usual ones; tests set
-	// it before Run.
-	TLS *tls.Config
+	tls   *tls.Config // nil: the usual authorities, as the machine has them
 }
 
 // NewBox returns the outbox of a portal at url. log may be nil.
@@ -199,8 +197,8 @@ func (b *Box) send(ctx context.Context, s Settings, m Message, id string) error 
 		opts = append(opts, mail.WithTLSPolicy(mail.NoTLS))
 	}
 	c := &tls.Config{}
-	if b.TLS != nil {
-		c = b.TLS.Clone()
+	if b.tls != nil {
+		c = b.tls.Clone()
 	}
 	c.MinVersion, c.ServerName = tls.VersionTLS12, s.Host
 	opts = append(opts, mail.WithTLSConfig(c))

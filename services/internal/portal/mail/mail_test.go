@@ -127,7 +127,7 @@ func queue(t *testing.T, b *Box, m Message, ttl time.Duration) error {
 
 func configure(t *testing.T, b *Box, s *server, security Security) {
 	t.Helper()
-	b.TLS = s.tls
+	b.tls = s.tls
 	password := "open sesame"
 	if err := b.SetSettings(t.Context(), operator, Settings{Host: "127.0.0.1", Port: s.port, Security: security, User: "portal", Password: &password, From: "parley@example.com"}); err != nil {
 		t.Fatal(err)
@@ -206,12 +206,12 @@ func TestRefused(t *testing.T) {
 	if err := queue(t, b, Message{To: "anna@example.com", Kind: "test"}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	b.TLS = nil
+	b.tls = nil
 	again()
 	if n, wait, text := waits(); n != 1 || wait < firstWait/2 || wait > firstWait || !strings.Contains(text, "certificate") || len(s.users) != 0 {
 		t.Errorf("%d %v %s", n, wait, text)
 	}
-	b.TLS = s.tls
+	b.tls = s.tls
 	s.refuse = &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 2, 0}, Message: "later"}
 	again()
 	if n, wait, text := waits(); n != 2 || wait > 2*firstWait || !strings.Contains(text, "later") {
@@ -247,7 +247,7 @@ func TestInstances(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := NewBox(b.db, b.vault, b.url, nil)
-	other.TLS = b.TLS
+	other.tls = b.tls
 	var g sync.WaitGroup
 	for _, x := range []*Box{b, other} {
 		g.Go(func() {

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/api"
+	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/fault"
+	"github.com/parley-meet/parley/services/internal/guard"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
@@ -134,6 +136,9 @@ func (k *call) failure(err error) api.Problem {
 			out.Fields = append(out.Fields, api.FieldProblem{Field: f.Field, Code: f.Code, Message: api.Cut(f.Text(k.words), 500)})
 		}
 		return out
+	}
+	if errors.Is(err, credential.ErrBusy) {
+		err = api.Throttled{Wait: guard.BusyWait}
 	}
 	var form api.StatusError
 	var wait api.Throttled
