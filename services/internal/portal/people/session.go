@@ -68,6 +68,9 @@ func InsertSession(tx *store.Tx, token, userID, address, agent string, now time.
 	if _, err := tx.Exec("UPDATE users SET used = ? WHERE id = ?", store.Millis(now), userID); err != nil {
 		return err
 	}
+	if _, err := tx.Exec("DELETE FROM sessions WHERE made < ?", store.Millis(now.Add(-AbsoluteLimit))); err != nil {
+		return err
+	}
 	_, err := tx.Exec("DELETE FROM sessions WHERE user_id = ? AND sum NOT IN (SELECT sum FROM sessions WHERE user_id = ? ORDER BY used DESC, made DESC LIMIT ?)", userID, userID, maxSessions)
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/api"
@@ -17,6 +18,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/portal/identity"
 	"github.com/parley-meet/parley/services/internal/portal/people"
+	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
@@ -34,6 +36,8 @@ type signing struct {
 	guard   *guard.Guard
 	devices *guard.Devices
 	log     *strangers
+	// operated is set once somebody operates the portal.
+	operated atomic.Bool
 }
 
 func newSigning(cfg Config) *signing {
@@ -140,7 +144,25 @@ func (p *Portal) loginPage(w http.ResponseWriter, r *http.Request) {
 	if key := "ended." + why; words.Has(key) {
 		d.Notice, d.Good = words.T(key), goodEnds[why]
 	}
+	if d.Notice == "" {
+		if has, err := p.hasOperator(r.Context()); err == nil && !has {
+			d.Notice = words.T("login.new-portal")
+		}
+	}
 	p.showLogin(w, r, http.StatusOK, d)
+}
+
+// hasOperator reports whether somebody operates the portal; once somebody does,
+// it is not asked again.
+func (p *Portal) hasOperator(ctx context.Context) (has bool, err error) {
+	if p.id.operated.Load() {
+		return true, nil
+	}
+	err = p.cfg.DB.Read(ctx, func(tx *store.Tx) error { has, err = people.HasOperator(tx); return err })
+	if has {
+		p.id.operated.Store(true)
+	}
+	return has, err
 }
 
 func (p *Portal) showLogin(w http.ResponseWriter, r *http.Request, status int, d loginData) {

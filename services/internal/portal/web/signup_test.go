@@ -260,6 +260,9 @@ func TestFirstOperator(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := p.Stranger()
+	if a := c.Do("GET", "/login", nil); !strings.Contains(string(a.Body), "has no operator") {
+		t.Errorf("%s", a.Body)
+	}
 	in := func(path string) obj {
 		return obj{"link": secretOf(t, p, p.Server.URL+path, "/setup"), "name": "Olga", "email": "olga@example.com", "password": testPassword}
 	}
@@ -269,6 +272,9 @@ func TestFirstOperator(t *testing.T) {
 	c.JSON("POST", "/api/v1/setup", in(path), nil)
 	var list []mail.Waiting
 	c.JSON("GET", "/api/v1/operator/mail", nil, &list)
+	if a := p.Stranger().Do("GET", "/login", nil); strings.Contains(string(a.Body), "has no operator") {
+		t.Errorf("%s", a.Body)
+	}
 	if path, err := people.SetupLink(t.Context(), p.DB); err != nil || path != "" {
 		t.Errorf("%q %v", path, err)
 	}
@@ -307,5 +313,52 @@ func TestMailsAreBounded(t *testing.T) {
 	}
 	if n := len(links(t, p, owner.Email, "reset")); n != 6 {
 		t.Errorf("%d mails to one address", n)
+	}
+}
+
+// The operator's pages of mail say what is wrong, show no password, and leave a
+// line in the audit log when somebody looks at a link.
+func TestOperatorsMail(t *testing.T) {
+	p := portaltest.New(t)
+	acc, owner := p.Account("Acme", people.Business)
+	op := p.Client(p.Operator())
+	if a := op.Do("POST", "/api/v1/operator/mail/test", nil); a.Status != http.StatusUnprocessableEntity || !strings.Contains(string(a.Body), "mail-off") {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	if a := op.Do("PUT", "/api/v1/operator/mail/settings", obj{"host": "mx.example", "port": 99999, "security": "none", "user": "", "from": "x", "passwordSet": false}); a.Status != http.StatusUnprocessableEntity ||
+		strings.Count(string(a.Body), `"field"`) != 3 {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	op.JSON("PUT", "/api/v1/operator/mail/settings", obj{"host": "127.0.0.1", "port": 1, "security": "tls", "user": "u", "from": "parley@example.com", "password": "open sesame"}, nil)
+	if a := op.Do("POST", "/api/v1/operator/mail/test", nil); a.Status != http.StatusUnprocessableEntity || !strings.Contains(string(a.Body), "mail-server") {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	for _, path := range []string{"/api/v1/operator/mail/settings", "/operator/mail"} {
+		if a := op.Do("GET", path, nil); a.Status != http.StatusOK || strings.Contains(string(a.Body), "sesame") {
+			t.Errorf("%s: %d %s", path, a.Status, a.Body)
+		}
+	}
+	p.Stranger().JSON("POST", "/api/v1/reset", obj{"email": owner.Email}, nil)
+	if n := len(links(t, p, owner.Email, "reset")); n != 1 {
+		t.Fatal(n)
+	}
+	var n int
+	if err := p.DB.Read(t.Context(), func(tx *store.Tx) error {
+		return tx.Row("SELECT COUNT(*) FROM audit WHERE action = 'mail.reveal' AND target = ?", owner.Email).Scan(&n)
+	}); err != nil || n != 1 {
+		t.Errorf("%d lines of the audit log, %v", n, err)
+	}
+	var list []mail.Waiting
+	op.JSON("GET", "/api/v1/operator/mail", nil, &list)
+	for _, c := range []*portaltest.Client{p.Client(owner), p.Client(p.User(acc.ID, "M", people.Member, "")), p.Stranger()} {
+		for _, req := range [][2]string{{"GET", ""}, {"POST", "/" + list[0].ID + "/reveal"}, {"DELETE", "/" + list[0].ID}, {"GET", "/settings"}, {"POST", "/test"}} {
+			if a := c.Do(req[0], "/api/v1/operator/mail"+req[1], nil); a.Status != http.StatusForbidden && a.Status != http.StatusUnauthorized {
+				t.Errorf("%v: %d", req, a.Status)
+			}
+		}
+	}
+	op.JSON("DELETE", "/api/v1/operator/mail/"+list[0].ID, nil, nil)
+	if a := op.Do("POST", "/api/v1/operator/mail/"+list[0].ID+"/reveal", nil); a.Status != http.StatusNotFound {
+		t.Errorf("%d", a.Status)
 	}
 }

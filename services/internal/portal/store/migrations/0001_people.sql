@@ -55,6 +55,7 @@ CREATE TABLE sessions (
   flash TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX sessions_user ON sessions (user_id);
+CREATE INDEX sessions_made ON sessions (made);
 CREATE TABLE api_tokens (
   id TEXT PRIMARY KEY,
   account_id TEXT REFERENCES accounts(id),
