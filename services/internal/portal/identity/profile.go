@@ -42,7 +42,7 @@ func (s *Service) SetProfile(ctx context.Context, who people.Actor, in Profile) 
 		return err
 	}
 	return s.db.Write(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Exec("UPDATE users SET name = ?, language = ?, timezone = ? WHERE id = ?", in.Name, in.Language, in.Timezone, who.User); err != nil {
+		if _, err := tx.Exec("UPDATE users SET name = ?, name_key = ?, language = ?, timezone = ? WHERE id = ?", in.Name, people.Key(in.Name), in.Language, in.Timezone, who.User); err != nil {
 			return err
 		}
 		return people.Audit(tx, who, "profile", who.User, nil)

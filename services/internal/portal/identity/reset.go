@@ -173,7 +173,7 @@ func (s *Service) Accept(ctx context.Context, link, name, password, language, fr
 		if u.Language == "" {
 			u.Language = language
 		}
-		if _, err := tx.Exec("UPDATE users SET name = ?, state = ?, language = ? WHERE id = ?", u.Name, string(u.State), u.Language, u.ID); err != nil {
+		if _, err := tx.Exec("UPDATE users SET name = ?, name_key = ?, state = ?, language = ? WHERE id = ?", u.Name, people.Key(u.Name), string(u.State), u.Language, u.ID); err != nil {
 			return err
 		}
 		return people.Audit(tx, ActorOf(u, from, "web"), "invite.accept", u.ID, nil)

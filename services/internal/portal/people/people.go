@@ -10,6 +10,7 @@ package people
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/portal/store"
@@ -83,6 +84,7 @@ type Account struct {
 	Enabled     time.Time `json:"enabled,omitzero"`    // the meeting connector; zero: it is off
 	Production  time.Time `json:"production,omitzero"` // zero: test
 	Suspended   time.Time `json:"suspended,omitzero"`
+	Closed      time.Time `json:"closed,omitzero"` // then it is suspended too
 	Created     time.Time `json:"created"`
 }
 
@@ -158,18 +160,19 @@ func InsertUser(tx *store.Tx, u User) (User, error) {
 	if u.Account != "" {
 		account = u.Account
 	}
-	_, err := tx.Exec("INSERT INTO users (id, account_id, email, name, role, kind, operator, state, language, timezone, created) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-		u.ID, account, u.Email, u.Name, string(u.Role), string(u.Kind), u.Operator, string(u.State), u.Language, u.Timezone, store.Millis(u.Created))
+	_, err := tx.Exec("INSERT INTO users (id, account_id, email, name, name_key, role, kind, operator, state, language, timezone, created) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+		u.ID, account, u.Email, u.Name, Key(u.Name), string(u.Role), string(u.Kind), u.Operator, string(u.State), u.Language, u.Timezone, store.Millis(u.Created))
 	return u, err
 }
 
-const accountColumns = "id, name, type, COALESCE(parent_id, ''), default_kind, connector_enabled, production, suspended, created"
+const accountColumns = "id, name, type, COALESCE(parent_id, ''), default_kind, connector_enabled, production, suspended, closed, created"
 
 func scanAccount(scan func(...any) error) (Account, error) {
 	var a Account
-	var enabled, production, suspended, created int64
-	err := scan(&a.ID, &a.Name, &a.Type, &a.Parent, &a.DefaultKind, &enabled, &production, &suspended, &created)
-	a.Enabled, a.Production, a.Suspended, a.Created = store.FromMillis(enabled), store.FromMillis(production), store.FromMillis(suspended), store.FromMillis(created)
+	var enabled, production, suspended, closed, created int64
+	err := scan(&a.ID, &a.Name, &a.Type, &a.Parent, &a.DefaultKind, &enabled, &production, &suspended, &closed, &created)
+	a.Enabled, a.Production, a.Suspended = store.FromMillis(enabled), store.FromMillis(production), store.FromMillis(suspended)
+	a.Closed, a.Created = store.FromMillis(closed), store.FromMillis(created)
 	return a, err
 }
 
@@ -191,10 +194,14 @@ func InsertAccount(tx *store.Tx, a Account) (Account, error) {
 	if a.Parent != "" {
 		parent = a.Parent
 	}
-	_, err := tx.Exec("INSERT INTO accounts (id, name, type, parent_id, default_kind, created) VALUES (?,?,?,?,?,?)",
-		a.ID, a.Name, string(a.Type), parent, string(a.DefaultKind), store.Millis(a.Created))
+	_, err := tx.Exec("INSERT INTO accounts (id, name, name_key, type, parent_id, default_kind, created) VALUES (?,?,?,?,?,?,?)",
+		a.ID, a.Name, Key(a.Name), string(a.Type), parent, string(a.DefaultKind), store.Millis(a.Created))
 	return a, err
 }
+
+// Key is what a name is searched and sorted by: small letters of any script,
+// which SQLite cannot make by itself. Whoever changes a name changes it too.
+func Key(name string) string { return strings.ToLower(name) }
 
 // EffectiveKind returns what a person's meetings are: his own kind, or else the
 // highest of his groups, or else his account's.

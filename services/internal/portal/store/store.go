@@ -390,6 +390,14 @@ func FromMillis(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
+// FirstID returns what sorts before all ids of a moment and after those of
+// milliseconds before it: ids are asked for by time with it.
+func FirstID(t time.Time) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(max(t.UnixMilli(), 0))<<16)
+	return strings.ToLower(idEncoding.EncodeToString(b[:]))
+}
+
 var idEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
 
 // NewID returns a new id: 26 small letters and digits, which sort by the time at

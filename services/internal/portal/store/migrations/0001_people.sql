@@ -2,20 +2,25 @@
 CREATE TABLE accounts (
   id TEXT PRIMARY KEY,
   name TEXT NOT NULL,
+  name_key TEXT NOT NULL,           -- people.Key of the name, to search and sort by
   type TEXT NOT NULL,               -- basic, business, education, enterprise
   parent_id TEXT REFERENCES accounts(id), -- of a sub-account
   default_kind TEXT NOT NULL,       -- of users without a kind of their own
   connector_enabled BIGINT NOT NULL DEFAULT 0, -- when; 0 is off
   production BIGINT NOT NULL DEFAULT 0,        -- since when; 0 is test
   suspended BIGINT NOT NULL DEFAULT 0,
+  closed BIGINT NOT NULL DEFAULT 0, -- by its owner, or the one above; then it is suspended too, and deleted later
   require_factor BOOLEAN NOT NULL DEFAULT FALSE, -- nobody signs in without a second factor
   created BIGINT NOT NULL
 );
+CREATE INDEX accounts_name ON accounts (name_key, id);
+CREATE INDEX accounts_parent ON accounts (parent_id);
 CREATE TABLE users (
   id TEXT PRIMARY KEY,
   account_id TEXT REFERENCES accounts(id), -- null: a portal operator without an account
   email TEXT NOT NULL UNIQUE,       -- small letters
   name TEXT NOT NULL,
+  name_key TEXT NOT NULL,           -- people.Key of the name, to search and sort by
   role TEXT NOT NULL,               -- owner, admin, member; '' without an account
   kind TEXT NOT NULL DEFAULT '',    -- basic, licensed, onprem; '' as the groups or the account have it
   operator BOOLEAN NOT NULL DEFAULT FALSE,
@@ -30,7 +35,7 @@ CREATE TABLE users (
   created BIGINT NOT NULL,
   used BIGINT NOT NULL DEFAULT 0
 );
-CREATE INDEX users_account ON users (account_id);
+CREATE INDEX users_account ON users (account_id, name_key, id);
 CREATE TABLE groups (
   id TEXT PRIMARY KEY,
   account_id TEXT NOT NULL REFERENCES accounts(id),
@@ -43,6 +48,7 @@ CREATE TABLE group_members (
   user_id TEXT NOT NULL REFERENCES users(id) ON DELETE CASCADE,
   PRIMARY KEY (group_id, user_id)
 );
+CREATE INDEX group_members_user ON group_members (user_id);
 CREATE TABLE sessions (
   sum TEXT PRIMARY KEY,             -- SHA-256 of the cookie's token
   id TEXT NOT NULL UNIQUE,
