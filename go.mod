@@ -74,7 +74,7 @@ require (
 
 require (
 	github.com/coreos/go-oidc/v3 v3.21.0 // sign-in by OpenID Connect
-	github.com/go-jose/go-jose/v4 v4.1.8 // indirect
+	github.com/go-jose/go-jose/v4 v4.1.8 // tickets: JSON Web Tokens and key sets
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/oauth2-proxy/mockoidc v0.0.0-20261103160011-e06ed0b7cb7f // tests: somebody else's OpenID provider
 	golang.org/x/oauth2 v0.38.0 // the authorization code flow of that
