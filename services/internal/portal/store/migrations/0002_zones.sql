@@ -21,7 +21,9 @@ CREATE TABLE appliances (
   name TEXT NOT NULL,               -- of the host
   public_name TEXT NOT NULL DEFAULT '', -- that browsers use; controllers alone
   external TEXT NOT NULL DEFAULT '[]', -- JSON list of addresses seen from outside
+  version TEXT NOT NULL DEFAULT '',  -- of the appliance, when it was enrolled
   serial TEXT NOT NULL,             -- of the certificate in use, hexadecimal
+  previous TEXT NOT NULL DEFAULT '', -- of the one before it
   expires BIGINT NOT NULL,          -- of that certificate
   enrolled BIGINT NOT NULL,
   revoked BIGINT NOT NULL DEFAULT 0,

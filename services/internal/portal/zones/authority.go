@@ -1,0 +1,315 @@
+package zones
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/parley-meet/parley/services/internal/fault"
+	"github.com/parley-meet/parley/services/internal/link"
+	"github.com/parley-meet/parley/services/internal/portal/live"
+	"github.com/parley-meet/parley/services/internal/portal/store"
+)
+
+// Lives of certificates.
+const (
+	authorityLife = 10 * 365 * 24 * time.Hour
+	// rollover is how long before the end of a zone's authority a new one is
+	// made. Both are trusted until the old one ends.
+	rollover = 365 * 24 * time.Hour
+	leafLife = 7 * 24 * time.Hour
+	// backdate makes up for clocks of appliances that are behind.
+	backdate   = 5 * time.Minute
+	maxRequest = 8 << 10 // bytes of a signing request
+)
+
+// keyPurpose seals the authorities' keys in the vault; the row is the key's id.
+const keyPurpose = "zone key"
+
+// serial is a random serial number of 127 bits (RFC 5280, 4.1.2.2: positive).
+func serial() (*big.Int, error) {
+	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+}
+
+// makeAuthority makes a zone's key and a certificate that it signs itself.
+func (s *Service) makeAuthority(tx *store.Tx, z Zone) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	n, err := serial()
+	if err != nil {
+		return err
+	}
+	now := s.now()
+	t := &x509.Certificate{
+		SerialNumber: n, Subject: pkix.Name{CommonName: "Parley zone " + z.ID}, NotBefore: now.Add(-backdate), NotAfter: now.Add(authorityLife),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	id := store.NewID()
+	_, err = tx.Exec("INSERT INTO zone_keys (id, zone_id, certificate, key, created, expires) VALUES (?,?,?,?,?,?)",
+		id, z.ID, der, s.cfg.Vault.Seal(keyPurpose, id, pkcs8), store.Millis(now), store.Millis(t.NotAfter))
+	return err
+}
+
+// authority is a zone's key with its certificate.
+type authority struct {
+	id     string
+	cert   *x509.Certificate
+	sealed []byte
+}
+
+// authorities returns those of a zone that are good, the newest first.
+func (s *Service) authorities(tx *store.Tx, zone string) ([]authority, error) {
+	var out []authority
+	err := tx.Each(func(scan func(...any) error) error {
+		var a authority
+		var der []byte
+		if err := scan(&a.id, &der, &a.sealed); err != nil {
+			return err
+		}
+		var err error
+		a.cert, err = x509.ParseCertificate(der)
+		out = append(out, a)
+		return err
+	}, "SELECT id, certificate, key FROM zone_keys WHERE zone_id = ? AND expires > ? ORDER BY created DESC, id DESC", zone, store.Millis(s.now()))
+	if err == nil && len(out) == 0 {
+		err = fmt.Errorf("zone %s has no authority", zone)
+	}
+	return out, err
+}
+
+// chain returns a zone's authorities in PEM.
+func chain(list []authority) string {
+	var b strings.Builder
+	for _, a := range list {
+		if err := pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}); err != nil {
+			panic(err) // a Builder takes everything
+		}
+	}
+	return b.String()
+}
+
+// issue signs a certificate for an appliance's key with the zone's newest
+// authority.
+func (s *Service) issue(tx *store.Tx, id string, z Zone, role link.Role, key crypto.PublicKey) (*x509.Certificate, []authority, error) {
+	list, err := s.authorities(tx, z.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if now := s.now(); list[0].cert.NotAfter.Sub(now) < rollover {
+		if err := s.makeAuthority(tx, z); err != nil {
+			return nil, nil, err
+		}
+		if list, err = s.authorities(tx, z.ID); err != nil {
+			return nil, nil, err
+		}
+		if err := Touch(tx, z.ID); err != nil {
+			return nil, nil, err
+		}
+	}
+	a := list[0]
+	pkcs8, err := s.cfg.Vault.Open(keyPurpose, a.id, a.sealed)
+	if err != nil {
+		return nil, nil, fmt.Errorf("key of zone %s: %w", z.ID, err)
+	}
+	signer, err := x509.ParsePKCS8PrivateKey(pkcs8)
+	if err != nil {
+		return nil, nil, fmt.Errorf("key of zone %s: %w", z.ID, err)
+	}
+	n, err := serial()
+	if err != nil {
+		return nil, nil, err
+	}
+	now := s.now()
+	t := &x509.Certificate{
+		SerialNumber: n, Subject: pkix.Name{CommonName: id, OrganizationalUnit: []string{string(role)}},
+		NotBefore: now.Add(-backdate), NotAfter: now.Add(leafLife),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+		URIs:        []*url.URL{applianceURI(z.ID, id)},
+		// Appliances call each other by this name, whatever their addresses are.
+		DNSNames: []string{id + ".parley.internal"},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, a.cert, key, signer)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := x509.ParseCertificate(der)
+	return c, list, err
+}
+
+func applianceURI(zone, id string) *url.URL {
+	return &url.URL{Scheme: "parley", Host: "zone", Path: "/" + zone + "/appliance/" + id}
+}
+
+// parseURI is the reverse of applianceURI.
+func parseURI(c *x509.Certificate) (zone, id string, ok bool) {
+	if len(c.URIs) != 1 || c.URIs[0].Scheme != "parley" || c.URIs[0].Host != "zone" {
+		return "", "", false
+	}
+	p := strings.Split(c.URIs[0].Path, "/")
+	if len(p) != 4 || p[0] != "" || p[2] != "appliance" {
+		return "", "", false
+	}
+	return p[1], p[3], true
+}
+
+// ParseRequest reads a signing request (PKCS #10, RFC 2986) in PEM, whose
+// signature proves that the sender has the key. The key is Ed25519 or ECDSA
+// P-256. Errors are faults of the field "request".
+func ParseRequest(text string) (*x509.CertificateRequest, error) {
+	if len(text) > maxRequest {
+		return nil, fault.New("request", "csr-size", maxRequest)
+	}
+	block, rest := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(strings.TrimSpace(string(rest))) > 0 {
+		return nil, fault.New("request", "csr-pem")
+	}
+	r, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, fault.New("request", "csr-bad")
+	}
+	switch key := r.PublicKey.(type) {
+	case ed25519.PublicKey:
+	case *ecdsa.PublicKey:
+		if key.Curve != elliptic.P256() {
+			return nil, fault.New("request", "csr-key")
+		}
+	default:
+		return nil, fault.New("request", "csr-key")
+	}
+	if r.CheckSignature() != nil {
+		return nil, fault.New("request", "csr-signature")
+	}
+	return r, nil
+}
+
+// Identify returns which appliance a certificate belongs to.
+func (s *Service) Identify(ctx context.Context, c *x509.Certificate) (live.Identity, error) {
+	zone, id, ok := parseURI(c)
+	if !ok {
+		return live.Identity{}, live.ErrForeign
+	}
+	i := live.Identity{Appliance: id, Zone: zone, Serial: c.SerialNumber.Text(16)}
+	err := s.cfg.DB.Read(ctx, func(tx *store.Tx) error {
+		list, err := s.authorities(tx, zone)
+		if err != nil {
+			return live.ErrForeign
+		}
+		roots := x509.NewCertPool()
+		for _, a := range list {
+			roots.AddCert(a.cert)
+		}
+		if _, err := c.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: s.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+			return fmt.Errorf("%w: %w", live.ErrForeign, err)
+		}
+		var inZone, last, before string
+		err = tx.Row("SELECT zone_id, account_id, role, serial, previous FROM appliances WHERE id = ?", id).Scan(&inZone, &i.Account, &i.Role, &last, &before)
+		if errors.Is(err, store.ErrNotFound) {
+			return live.ErrRevoked
+		}
+		if err != nil {
+			return err
+		}
+		// The certificate before the last is good too: the answer to a renewal may
+		// have been lost.
+		if inZone != zone || i.Serial != last && i.Serial != before {
+			return live.ErrRevoked
+		}
+		return check(tx, id)
+	})
+	return i, err
+}
+
+// Check reports whether an appliance may be linked.
+func (s *Service) Check(ctx context.Context, id string) error {
+	return s.cfg.DB.Read(ctx, func(tx *store.Tx) error { return check(tx, id) })
+}
+
+func check(tx *store.Tx, id string) error {
+	var revoked, on, suspended int64
+	err := tx.Row("SELECT p.revoked, a.connector_enabled, a.suspended FROM appliances p JOIN accounts a ON a.id = p.account_id WHERE p.id = ?", id).
+		Scan(&revoked, &on, &suspended)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return live.ErrRevoked
+	case err != nil:
+		return err
+	case revoked != 0:
+		return live.ErrRevoked
+	case on == 0 || suspended != 0:
+		return live.ErrDisabled
+	}
+	return nil
+}
+
+// Renew answers an appliance's request for a certificate.
+func (s *Service) Renew(ctx context.Context, id string, r link.Renew) (link.Renewed, error) {
+	out := link.Renewed{For: r.For}
+	req, err := ParseRequest(r.Request)
+	if err != nil {
+		return out, err
+	}
+	switch r.For {
+	case "link":
+		err := s.cfg.DB.Write(ctx, func(tx *store.Tx) error {
+			if err := check(tx, id); err != nil {
+				return err
+			}
+			a, err := getAppliance(tx, id)
+			if err != nil {
+				return err
+			}
+			z, err := Get(tx, a.Zone)
+			if err != nil {
+				return err
+			}
+			c, list, err := s.issue(tx, id, z, a.Role, req.PublicKey)
+			if err != nil {
+				return err
+			}
+			out.Certificate = leafPEM(c) + chain(list[:1])
+			_, err = tx.Exec("UPDATE appliances SET previous = serial, serial = ?, expires = ? WHERE id = ?", c.SerialNumber.Text(16), store.Millis(c.NotAfter), id)
+			return err
+		})
+		return out, err
+	case "browsers":
+		if s.cfg.Names == nil {
+			return out, fault.New("for", "names-off")
+		}
+		var a Appliance
+		if err := s.cfg.DB.Read(ctx, func(tx *store.Tx) (err error) { a, err = getAppliance(tx, id); return err }); err != nil {
+			return out, err
+		}
+		if a.Role != link.Controller || a.PublicName == "" {
+			return out, fault.New("for", "names-none")
+		}
+		return out, s.cfg.Names.Ask(ctx, id, a.Account, a.PublicName, req.Raw)
+	}
+	return out, fault.New("for", "choice")
+}
+
+func leafPEM(c *x509.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+}
