@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"net/http/httptest"
 	netmail "net/mail"
 	"net/url"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +23,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
+	"github.com/parley-meet/parley/services/internal/portal/store/storetest"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
 )
 
@@ -107,7 +108,12 @@ var operator = people.Actor{User: "op", Name: "Operator", Email: "op@example.com
 
 func newBox(t *testing.T) *Box {
 	t.Helper()
-	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "p.db"), nil)
+	return newBoxOn(t, storetest.SQLite(t))
+}
+
+func newBoxOn(t *testing.T, database string) *Box {
+	t.Helper()
+	db, err := store.Open(t.Context(), database, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,8 +235,10 @@ func TestRefused(t *testing.T) {
 
 // Two instances send each mail once; one that died with a mail in its hands
 // leaves it to the other after the lease.
-func TestInstances(t *testing.T) {
-	b := newBox(t)
+func TestInstances(t *testing.T) { storetest.Each(t, testInstances) }
+
+func testInstances(t *testing.T, database string) {
+	b := newBoxOn(t, database)
 	s := newServer(t, false)
 	configure(t, b, s, STARTTLS)
 	const mails = 12
@@ -270,6 +278,36 @@ func TestInstances(t *testing.T) {
 	}
 	if more, err := other.one(t.Context()); !more || err != nil || len(s.mails()) != mails {
 		t.Error(more, err)
+	}
+}
+
+// The task sends what is queued while it runs, as soon as the server is named.
+func TestRun(t *testing.T) {
+	b := newBox(t)
+	s := newServer(t, true)
+	b.tls = s.tls
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	if err := queue(t, b, Message{To: "anna@example.com", Kind: "test"}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	configure(t, b, s, TLS)
+	if err := queue(t, b, Message{To: "boris@example.com", Kind: "test"}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for range 3000 {
+		if len(s.mails()) == 2 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := len(s.mails()); n != 2 {
+		t.Errorf("%d mails came", n)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
