@@ -33,6 +33,7 @@ require (
 
 require (
 	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL, with its notifications
+	github.com/prometheus/client_golang v1.25.0 // the figures of the portal in the format of Prometheus
 	modernc.org/sqlite v1.62.0 // the portal's database in a file, without C
 )
 
@@ -78,4 +79,14 @@ require (
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/oauth2-proxy/mockoidc v0.0.0-20261103160011-e06ed0b7cb7f // tests: somebody else's OpenID provider
 	golang.org/x/oauth2 v0.38.0 // the authorization code flow of that
+)
+
+require (
+	github.com/beorn7/perks v1.0.1 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/prometheus/client_model v0.6.3 // indirect
+	github.com/prometheus/common v0.72.0 // indirect
+	github.com/prometheus/procfs v0.22.0 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
 )

