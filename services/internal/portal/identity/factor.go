@@ -238,13 +238,30 @@ func (s *Service) RemoveFactor(ctx context.Context, who people.Actor, password s
 }
 
 // DropFactor takes another person's second factor away, who has lost his phone
-// and his recovery codes, and ends his sessions. The caller has checked that who
-// may, and does it in the transaction that found the person.
-func DropFactor(tx *store.Tx, who people.Actor, user string) error {
-	if _, err := tx.Exec("UPDATE users SET factor = NULL, factor_pending = NULL, stamp = stamp + 1 WHERE id = ?", user); err != nil {
-		return err
+// and his recovery codes, and ends his sessions. An admin may, for members and
+// admins of his account; an owner for everybody in it; with anywhere an operator
+// of the portal for everybody.
+func (s *Service) DropFactor(ctx context.Context, who people.Actor, user string, anywhere bool) error {
+	if anywhere && !who.Operator || !anywhere && !who.At(people.Admin) {
+		return people.ErrDenied
 	}
-	return people.Audit(tx, who, "factor.off", user, nil)
+	return s.db.Write(ctx, func(tx *store.Tx) error {
+		u, err := people.GetUser(tx, user)
+		if errors.Is(err, store.ErrNotFound) || err == nil && !anywhere && u.Account != who.Account {
+			return people.ErrUnknown
+		}
+		if err != nil {
+			return err
+		}
+		// Nobody takes it from one who may do more than he.
+		if !anywhere && (u.Role == people.Owner && who.Role != people.Owner || u.Operator) {
+			return people.ErrDenied
+		}
+		if _, err := tx.Exec("UPDATE users SET factor = NULL, factor_pending = NULL, stamp = stamp + 1 WHERE id = ?", user); err != nil {
+			return err
+		}
+		return people.Audit(tx, who, "factor.drop", user, map[string]any{"email": u.Email})
+	})
 }
 
 // RequireFactor says whether nobody of the account signs in without a second

@@ -118,6 +118,10 @@ func (p *Portal) profileEndpoints() []endpoint {
 			func(k *call, in RequireInput) (none, error) {
 				return none{}, id.RequireFactor(k.ctx(), k.who, in.Required)
 			}).With(person),
+		api.Act("DELETE", "/api/v1/users/{id}/factor", "dropFactor", "Take a person's second factor away, who has lost his phone and the recovery codes. His sessions end.", needAdmin,
+			func(k *call) (none, error) { return none{}, id.DropFactor(k.ctx(), k.who, k.r.PathValue("id"), false) }).With(person),
+		api.Act("DELETE", "/api/v1/operator/users/{id}/factor", "dropFactorAnywhere", "The same, of anybody on the portal.", needOperator,
+			func(k *call) (none, error) { return none{}, id.DropFactor(k.ctx(), k.who, k.r.PathValue("id"), true) }).With(person),
 		api.Get("/api/v1/profile/sessions", "listSessions", "The own sessions.", needPerson,
 			func(k *call) ([]identity.SessionInfo, error) { return id.Sessions(k.ctx(), k.who, k.session.ID) }).With(person),
 		api.Act("DELETE", "/api/v1/profile/sessions/{id}", "endSession", "End one of the own sessions.", needPerson,

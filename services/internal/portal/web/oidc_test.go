@@ -127,7 +127,7 @@ func TestProvider(t *testing.T) {
 	refused("no address", "address", who("5", "", true))
 	refused("another account's person", "address", who("6", other.Email, true))
 	refused("a second subject of one address", "address", who("7", owner.Email, true))
-	exec(t, p, "INSERT INTO users (id, account_id, email, name, role, state, created) VALUES ('u1', ?, 'early@corp.example', 'E', 'owner', 'unverified', 1)", acc.ID)
+	exec(t, p, "INSERT INTO users (id, account_id, email, name, name_key, role, state, created) VALUES ('u1', ?, 'early@corp.example', 'E', 'e', 'owner', 'unverified', 1)", acc.ID)
 	refused("an address that somebody has not proven", "address", who("8", "early@corp.example", true))
 	exec(t, p, "UPDATE users SET operator = ? WHERE id = ?", true, owner.ID)
 	refused("an operator, by an account's provider", "address", who("1", owner.Email, true))

@@ -258,3 +258,40 @@ func TestNewEmail(t *testing.T) {
 		t.Errorf("twice: %d", a.Status)
 	}
 }
+
+// Whoever has lost his phone is let in again by one who may do at least as much.
+func TestDropFactor(t *testing.T) {
+	p := portaltest.New(t)
+	acc, owner := p.Account("Acme", people.Business)
+	_, stranger := p.Account("Other", people.Business)
+	admin, member := p.User(acc.ID, "Admin", people.Admin, ""), p.User(acc.ID, "Member", people.Member, "")
+	for _, u := range []people.User{owner, member} {
+		setPassword(t, p, u, testPassword)
+		enrolled(t, p.Client(u))
+	}
+	before := p.Client(member)
+	for _, c := range []struct {
+		by, of people.User
+		want   int
+	}{
+		{stranger, member, http.StatusNotFound}, {member, owner, http.StatusForbidden}, {admin, owner, http.StatusForbidden},
+		{admin, people.User{ID: "nobody"}, http.StatusNotFound}, {admin, member, http.StatusNoContent},
+	} {
+		if a := p.Client(c.by).Do("DELETE", "/api/v1/users/"+c.of.ID+"/factor", nil); a.Status != c.want {
+			t.Errorf("%s of %s: %d, want %d", c.by.Name, c.of.Name, a.Status, c.want)
+		}
+	}
+	if a := before.Do("GET", "/api/v1/self", nil); a.Status != http.StatusUnauthorized {
+		t.Errorf("a session goes on: %d", a.Status)
+	}
+	if a := signIn(t, p.Stranger(), member.Email, testPassword, "/"); a.Header.Get("Location") != "/" {
+		t.Errorf("%v", a.Header)
+	}
+	if a := signIn(t, p.Stranger(), owner.Email, testPassword, "/"); a.Header.Get("Location") != "/login/code" {
+		t.Errorf("%v", a.Header)
+	}
+	if a := p.Client(admin).Do("DELETE", "/api/v1/operator/users/"+owner.ID+"/factor", nil); a.Status != http.StatusForbidden {
+		t.Errorf("%d", a.Status)
+	}
+	p.Client(p.Operator()).JSON("DELETE", "/api/v1/operator/users/"+owner.ID+"/factor", nil, nil)
+}
