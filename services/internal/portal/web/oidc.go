@@ -115,7 +115,7 @@ func (p *Portal) signinPages() []page {
 					err := scan(&o.Value, &o.Label)
 					d.Accounts = append(d.Accounts, o)
 					return err
-				}, "SELECT id, name FROM accounts ORDER BY name, id LIMIT 500")
+				}, "SELECT id, name FROM accounts ORDER BY name_key, id LIMIT 500")
 			})
 			return d, err
 		}},
