@@ -111,7 +111,7 @@ func (s *Service) SetNames(ctx context.Context, who people.Actor, id string, in 
 		case err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast():
 			l.Add("external", "external-address", e)
 		case slices.Contains(external, a.String()):
-			l.Add("external", "in-list-already")
+			l.Add("external", "in-list-already", e)
 		default:
 			external = append(external, a.String())
 		}
@@ -262,7 +262,7 @@ func (s *Service) Allow(ctx context.Context, who people.Actor, zone string, in A
 					return err
 				}
 				if n == 0 {
-					l.Add(what+"s", "choice")
+					l.Add(what+"s", "unknown-choice")
 					break
 				}
 				if _, err := tx.Exec("INSERT INTO zone_users (zone_id, what, id) VALUES (?,?,?)", zone, what, id); err != nil {

@@ -307,7 +307,7 @@ func (s *Service) Renew(ctx context.Context, id string, r link.Renew) (link.Rene
 		}
 		return out, s.cfg.Names.Ask(ctx, id, a.Account, a.PublicName, req.Raw)
 	}
-	return out, fault.New("for", "choice")
+	return out, fault.New("for", "choice", cleanText(r.For, 20), "link, browsers")
 }
 
 func leafPEM(c *x509.Certificate) string {

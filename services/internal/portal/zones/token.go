@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -52,6 +53,9 @@ type TokenInput struct {
 // maxDays is the longest life of a token that ends.
 const maxDays = 3650
 
+// maxGrace is how long, in hours, a rotated token may go on.
+const maxGrace = 24 * 7
+
 const tokenColumns = `t.id, t.zone_id, t.title, t.created_by, t.created, t.expires, t.revoked, t.used,
 (SELECT COUNT(*) FROM appliances p WHERE p.token_id = t.id AND p.revoked = 0)`
 
@@ -84,7 +88,7 @@ func (s *Service) AddToken(ctx context.Context, who people.Actor, in TokenInput)
 		return MadeToken{}, err
 	}
 	if in.Days < 0 || in.Days > maxDays {
-		return MadeToken{}, fault.New("days", "number", 0, maxDays)
+		return MadeToken{}, fault.New("days", "number", strconv.Itoa(in.Days), 0, maxDays)
 	}
 	var m MadeToken
 	err = s.cfg.DB.Write(ctx, func(tx *store.Tx) error {
@@ -93,7 +97,7 @@ func (s *Service) AddToken(ctx context.Context, who people.Actor, in TokenInput)
 		}
 		z, err := own(tx, who, in.Zone)
 		if errors.Is(err, people.ErrUnknown) {
-			return fault.New("zone", "choice")
+			return fault.New("zone", "unknown-choice")
 		}
 		if err != nil {
 			return err
@@ -140,8 +144,8 @@ func ownToken(tx *store.Tx, who people.Actor, id string) (Token, error) {
 // RotateToken makes a new secret, as a token of its own, and lets the old one end
 // after hours: a machine that is being set up with it can still be finished.
 func (s *Service) RotateToken(ctx context.Context, who people.Actor, id string, hours int) (MadeToken, error) {
-	if hours < 0 || hours > 24*7 {
-		return MadeToken{}, fault.New("hours", "number", 0, 24*7)
+	if hours < 0 || hours > maxGrace {
+		return MadeToken{}, fault.New("hours", "number", strconv.Itoa(hours), 0, maxGrace)
 	}
 	var m MadeToken
 	err := s.cfg.DB.Write(ctx, func(tx *store.Tx) error {
@@ -213,7 +217,7 @@ func (s *Service) Enrol(ctx context.Context, secret string, from netip.Addr, in 
 	var out link.EnrolAnswer
 	var l fault.List
 	if in.Role != link.Controller && in.Role != link.Router {
-		l.Add("role", "choice")
+		l.Add("role", "choice", cleanText(string(in.Role), 20), "controller, router")
 	}
 	host, version := cleanText(in.Host, 63), cleanText(in.Version, 64)
 	if host == "" {
