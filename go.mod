@@ -74,6 +74,7 @@ require (
 )
 
 require (
+	github.com/coder/websocket v1.8.15 // the link between appliances and the portal
 	github.com/coreos/go-oidc/v3 v3.21.0 // sign-in by OpenID Connect
 	github.com/go-jose/go-jose/v4 v4.1.8 // tickets: JSON Web Tokens and key sets
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect

@@ -1,0 +1,282 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Credentials are what an appliance keeps of its enrolment. They hold its private
+// key: the file that keeps them is for its owner alone.
+type Credentials struct {
+	Appliance   string   `json:"appliance"` // id
+	Zone        string   `json:"zone"`      // id
+	Role        Role     `json:"role"`
+	Certificate string   `json:"certificate"`   // PEM, leaf first
+	Key         string   `json:"key"`           // PKCS #8, PEM
+	Authority   string   `json:"authority"`     // the zone's, PEM
+	Portals     []string `json:"portals"`       // wss://HOST/link
+	Pin         []byte   `json:"pin,omitempty"` // of the portal's root, as in Token
+}
+
+// tls returns the certificate with its key.
+func (c Credentials) tls() (tls.Certificate, *x509.Certificate, error) {
+	pair, err := tls.X509KeyPair([]byte(c.Certificate), []byte(c.Key))
+	if err != nil {
+		return pair, nil, fmt.Errorf("credentials: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		return pair, nil, fmt.Errorf("credentials: %w", err)
+	}
+	return pair, leaf, nil
+}
+
+// http returns a client that shows the certificate.
+func (c Credentials) http(roots *x509.CertPool, proxy func(*http.Request) (*url.URL, error)) (*http.Client, error) {
+	pair, _, err := c.tls()
+	if err != nil {
+		return nil, err
+	}
+	conf := trust(roots, c.Pin)
+	conf.NextProtos = []string{ALPN}
+	conf.MinVersion = tls.VersionTLS13
+	// The portal asks without naming authorities: there is one for each zone.
+	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: conf, Proxy: proxy, TLSHandshakeTimeout: dialLimit}}, nil
+}
+
+// trust returns a configuration that takes a server by the usual roots, or by a
+// chain to the root that is pinned.
+func trust(roots *x509.CertPool, pin []byte) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		// The standard check knows one pool of roots; VerifyConnection does it all,
+		// name and time included.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			return verify(s.PeerCertificates, s.ServerName, roots, pin, time.Now())
+		},
+	}
+}
+
+// verify checks a server's chain for a name.
+func verify(chain []*x509.Certificate, name string, roots *x509.CertPool, pin []byte, now time.Time) error {
+	if len(chain) == 0 {
+		return errors.New("the portal shows no certificate")
+	}
+	opts := x509.VerifyOptions{DNSName: name, Roots: roots, Intermediates: x509.NewCertPool(), CurrentTime: now}
+	for _, c := range chain[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	_, err := chain[0].Verify(opts)
+	if err == nil || pin == nil {
+		return err
+	}
+	for _, c := range chain[1:] { // a leaf is no root
+		if sum := sha256.Sum256(c.RawSubjectPublicKeyInfo); bytes.Equal(sum[:], pin) {
+			opts.Roots = x509.NewCertPool()
+			opts.Roots.AddCert(c)
+			_, err := chain[0].Verify(opts)
+			return err
+		}
+	}
+	return fmt.Errorf("the portal is not the one that made the token: %w", err)
+}
+
+// newRequest makes a key, PKCS #8 in PEM, and a signing request for it.
+func newRequest() (key, request string, err error) {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", "", err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		return "", "", err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "appliance"}}, k)
+	if err != nil {
+		return "", "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})), nil
+}
+
+// EnrolOptions is what Enrol needs.
+type EnrolOptions struct {
+	Token   string // as the administrator pasted it
+	Role    Role
+	Host    string
+	Version string
+	Roots   *x509.CertPool                        // nil: the system's
+	Proxy   func(*http.Request) (*url.URL, error) // nil: none
+}
+
+// RefusedError is the portal's no, in the words that it has for people.
+type RefusedError struct {
+	Status  int
+	Code    string
+	Message string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the portal refuses (%d %s): %s", e.Status, e.Code, e.Message)
+}
+
+// maxAnswer is the longest answer to an enrolment in bytes.
+const maxAnswer = 256 << 10
+
+// Enrol takes an appliance into the zone of a token. What it returns must be kept
+// durably before it is used: the portal counts the appliance from now on.
+func Enrol(ctx context.Context, o EnrolOptions) (Credentials, error) {
+	t, err := ParseToken(o.Token)
+	if err != nil {
+		return Credentials{}, err
+	}
+	key, request, err := newRequest()
+	if err != nil {
+		return Credentials{}, err
+	}
+	body, err := json.Marshal(EnrolRequest{Role: o.Role, Host: o.Host, Version: o.Version, Request: request})
+	if err != nil {
+		return Credentials{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.URL+"/api/v1/link/enrol", bytes.NewReader(body))
+	if err != nil {
+		return Credentials{}, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+t.Secret)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trust(o.Roots, t.Pin), Proxy: o.Proxy},
+		// A redirect would carry the token elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
+	if err != nil {
+		return Credentials{}, fmt.Errorf("enrol: %w", err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return Credentials{}, fmt.Errorf("enrol: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var p struct {
+			Error struct {
+				Code    string `json:"code"`
+				Message string `json:"message"`
+				Fields  []struct {
+					Field   string `json:"field"`
+					Message string `json:"message"`
+				} `json:"fields"`
+			} `json:"error"`
+		}
+		_ = json.Unmarshal(b, &p) // something else than a portal may answer
+		r := &RefusedError{Status: resp.StatusCode, Code: p.Error.Code, Message: p.Error.Message}
+		for _, f := range p.Error.Fields {
+			r.Message += " " + strings.TrimSpace(f.Field+" "+f.Message)
+		}
+		return Credentials{}, r
+	}
+	var a EnrolAnswer
+	if err := json.Unmarshal(b, &a); err != nil {
+		return Credentials{}, fmt.Errorf("enrol: %w", err)
+	}
+	c := Credentials{Appliance: a.Appliance, Zone: a.Zone, Role: o.Role, Certificate: a.Certificate, Key: key, Authority: a.Authority, Portals: a.Portals, Pin: t.Pin}
+	return c, c.check()
+}
+
+// check looks at what came from the portal, before it replaces what is there.
+func (c Credentials) check() error {
+	_, leaf, err := c.tls()
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM([]byte(c.Authority)) {
+		return errors.New("credentials: no authority")
+	}
+	// The time is the certificate's own: the clock may not be right yet.
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: leaf.NotBefore.Add(time.Second), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	return nil
+}
+
+// askForOwn asks for a new certificate when two thirds of this one's life are
+// over, with a new key. It asks again when no answer came for long.
+func (s *session) askForOwn(ctx context.Context, now time.Time) error {
+	s.c.mu.Lock()
+	cred := s.c.cred
+	s.c.mu.Unlock()
+	_, leaf, err := cred.tls()
+	if err != nil {
+		return err
+	}
+	if now.Before(renewAt(leaf)) {
+		return nil
+	}
+	s.renew.Lock()
+	defer s.renew.Unlock()
+	if now.Sub(s.renew.at) < time.Minute {
+		return nil
+	}
+	key, request, err := newRequest()
+	if err != nil {
+		return err
+	}
+	s.renew.key, s.renew.at = []byte(key), now
+	return s.send(ctx, KindRenew, Renew{For: "link", Request: request})
+}
+
+// renewAt is when to ask for the next certificate.
+func renewAt(c *x509.Certificate) time.Time {
+	return c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) * 2 / 3)
+}
+
+// renewed takes a new certificate into use for the next connection.
+func (s *session) renewed(r Renewed) {
+	if r.Error != "" {
+		s.c.cfg.Log.Warn("portal: no certificate", "for", r.For, "error", r.Error)
+		return
+	}
+	if r.For != "link" {
+		return // it comes with the configuration
+	}
+	s.renew.Lock()
+	key := string(s.renew.key)
+	s.renew.Unlock()
+	s.c.mu.Lock()
+	c := s.c.cred
+	s.c.mu.Unlock()
+	c.Certificate, c.Key = r.Certificate, key
+	err := c.check()
+	if err == nil {
+		err = s.c.cfg.Save(c)
+	}
+	if err != nil {
+		s.c.cfg.Log.Warn("portal: the new certificate is not used", "error", err)
+		return
+	}
+	s.c.mu.Lock()
+	s.c.cred = c
+	s.c.mu.Unlock()
+	s.c.cfg.Log.Info("portal: certificate renewed")
+}
