@@ -89,5 +89,6 @@ require (
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
+	golang.org/x/time v0.16.0 // the pace of messages on a link
 	google.golang.org/protobuf v1.36.12 // indirect
 )

@@ -6,16 +6,20 @@ package portal
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/mail"
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
 	"github.com/parley-meet/parley/services/internal/portal/web"
+	"github.com/parley-meet/parley/services/internal/portal/zones"
 )
 
 // Config is what a portal is made of.
@@ -33,6 +37,7 @@ type Config struct {
 // Portal is the cloud side.
 type Portal struct {
 	Web   *web.Portal
+	Live  *live.Service
 	tasks []func(context.Context) error
 }
 
@@ -44,7 +49,15 @@ func New(cfg Config) (*Portal, error) {
 	p := &Portal{}
 	box := mail.NewBox(cfg.DB, cfg.Vault, cfg.URL, cfg.Log)
 	p.tasks = append(p.tasks, box.Run)
-	p.Web = web.New(web.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Log: cfg.Log})
+	pin, err := base64.RawURLEncoding.DecodeString(cfg.Pin)
+	if err != nil {
+		return nil, fmt.Errorf("pin %q: %w", cfg.Pin, err)
+	}
+	z := zones.New(zones.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Pin: pin, Log: cfg.Log})
+	p.Live = live.New(live.Config{DB: cfg.DB, Directory: z, Revoked: zones.TopicRevoked, Changed: zones.TopicConfig, Log: cfg.Log})
+	z.SetLive(p.Live)
+	p.tasks = append(p.tasks, p.Live.Run)
+	p.Web = web.New(web.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Zones: z, Live: p.Live, Log: cfg.Log})
 	return p, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/portal"
+	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
@@ -53,6 +54,9 @@ func On(t testing.TB, url string, key []byte) *Portal {
 	}
 	p := &Portal{T: t, DB: db, Vault: v}
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.All.ServeHTTP(w, r) }))
+	p.Server.TLS = live.TLS(&tls.Config{NextProtos: []string{"http/1.1"}, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return &p.Server.TLS.Certificates[0], nil // StartTLS makes it
+	}})
 	p.Server.StartTLS()
 	p.All, err = portal.New(portal.Config{DB: db, Vault: v, URL: p.url(), Dir: t.TempDir(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {

@@ -27,10 +27,12 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/mail"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
+	"github.com/parley-meet/parley/services/internal/portal/zones"
 )
 
 //go:embed words/*.json
@@ -51,6 +53,8 @@ const sessionCookie = "__Host-parley-portal"
 type Config struct {
 	DB    *store.DB
 	Vault *vault.Vault
+	Zones *zones.Service
+	Live  *live.Service
 	// URL is the portal's own address as people and appliances use it,
 	// "https://portal.example.com".
 	URL  *url.URL
@@ -125,6 +129,7 @@ func (p *Portal) routes() http.Handler {
 	mux.HandleFunc("GET "+look.AssetPrefix, func(w http.ResponseWriter, r *http.Request) { p.face().assets.ServeHTTP(w, r) })
 	mux.HandleFunc("POST /language", p.language)
 	mux.HandleFunc("POST /logout", p.logout)
+	mux.Handle("GET /link", p.cfg.Live)
 	p.loginRoutes(mux)
 	p.pages = p.allPages()
 	for _, q := range p.pages {

@@ -60,6 +60,9 @@ func New(cfg Config) *Service {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if len(cfg.Pin) == 0 {
+		cfg.Pin = nil
+	}
 	return &Service{cfg: cfg, now: time.Now}
 }
 

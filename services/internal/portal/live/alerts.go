@@ -1,0 +1,171 @@
+package live
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/parley-meet/parley/services/internal/link"
+	"github.com/parley-meet/parley/services/internal/portal/people"
+	"github.com/parley-meet/parley/services/internal/portal/store"
+)
+
+// Times and limits of alerts.
+const (
+	alertEvery = 5 * time.Second
+	alertsFor  = 90 * 24 * time.Hour
+	clockOff   = 30 * time.Second
+	certSoon   = 14 * 24 * time.Hour
+	capacity   = 0.9
+	maxAlerts  = 200 // shown
+)
+
+// Alert is something that is wrong with an appliance, or was.
+type Alert struct {
+	ID        string    `json:"id"`
+	Zone      string    `json:"zone"`
+	Appliance string    `json:"appliance"`
+	Host      string    `json:"host"`
+	Code      string    `json:"code"` // "silent", "clock", "certificate", "capacity", "routers", "problem"
+	Detail    string    `json:"detail,omitempty"`
+	Opened    time.Time `json:"opened"`
+	Closed    time.Time `json:"closed,omitzero"`
+}
+
+// Judge says what is wrong with an appliance of a zone, by code.
+func Judge(st State, zone []State, now time.Time) map[string]string {
+	out := map[string]string{}
+	if !st.Running(now) {
+		out["silent"] = ""
+		return out // of what it said last nothing is certain
+	}
+	if d := st.Status.Clock.Sub(st.Contact); d > clockOff || d < -clockOff {
+		out["clock"] = d.Round(time.Second).String()
+	}
+	if c := st.Status.Certificate; c != nil && c.Expires.Sub(now) < certSoon {
+		out["certificate"] = c.Expires.UTC().Format("2006-01-02")
+	}
+	if st.Status.Limit > 0 && float64(st.Status.Participants) >= capacity*float64(st.Status.Limit) {
+		out["capacity"] = fmt.Sprintf("%d/%d", st.Status.Participants, st.Status.Limit)
+	}
+	if st.Role == link.Controller {
+		routers := false
+		for _, o := range zone {
+			routers = routers || o.Running(now) && (o.Role == link.Router || len(o.Status.Media) > 0)
+		}
+		if !routers {
+			out["routers"] = ""
+		}
+	}
+	if len(st.Status.Problems) > 0 {
+		p := st.Status.Problems[0]
+		out["problem"] = p.Code
+		if p.Detail != "" {
+			out["problem"] += ": " + p.Detail
+		}
+	}
+	return out
+}
+
+// alerts opens and closes what changed. Several instances do so at once; a row
+// is opened once, because only one can be open.
+func (s *Service) alerts(ctx context.Context) {
+	now := s.now()
+	var list []State
+	open := map[string]map[string]string{}
+	err := s.cfg.DB.Read(ctx, func(tx *store.Tx) (err error) {
+		if list, err = states(tx, "1 = 1"); err != nil {
+			return err
+		}
+		clear(open)
+		return tx.Each(func(scan func(...any) error) error {
+			var appliance, code, detail string
+			if err := scan(&appliance, &code, &detail); err != nil {
+				return err
+			}
+			if open[appliance] == nil {
+				open[appliance] = map[string]string{}
+			}
+			open[appliance][code] = detail
+			return nil
+		}, "SELECT appliance_id, code, detail FROM alerts WHERE closed = 0")
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			s.cfg.Log.Error("alerts", "error", err)
+		}
+		return
+	}
+	zones := map[string][]State{}
+	for _, st := range list {
+		zones[st.Zone] = append(zones[st.Zone], st)
+	}
+	type change struct {
+		st           State
+		code, detail string
+		open         bool
+	}
+	var changes []change
+	for _, st := range list {
+		now := Judge(st, zones[st.Zone], now)
+		for code, detail := range now {
+			if was, ok := open[st.Appliance][code]; !ok || was != detail {
+				changes = append(changes, change{st, code, detail, true})
+			}
+		}
+		for code := range open[st.Appliance] {
+			if _, ok := now[code]; !ok {
+				changes = append(changes, change{st, code, "", false})
+			}
+		}
+		delete(open, st.Appliance)
+	}
+	for appliance, codes := range open { // of what was taken out
+		for code := range codes {
+			changes = append(changes, change{State{Appliance: appliance}, code, "", false})
+		}
+	}
+	if len(changes) == 0 {
+		return
+	}
+	err = s.cfg.DB.Write(ctx, func(tx *store.Tx) error {
+		for _, c := range changes {
+			if !c.open {
+				if _, err := tx.Exec("UPDATE alerts SET closed = ? WHERE appliance_id = ? AND code = ? AND closed = 0", store.Millis(now), c.st.Appliance, c.code); err != nil {
+					return err
+				}
+				continue
+			}
+			if _, err := tx.Exec(`INSERT INTO alerts (id, account_id, zone_id, appliance_id, code, detail, opened) VALUES (?,?,?,?,?,?,?)
+ON CONFLICT (appliance_id, code) WHERE closed = 0 DO UPDATE SET detail = excluded.detail`,
+				store.NewID(), c.st.Account, c.st.Zone, c.st.Appliance, c.code, c.detail, store.Millis(now)); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec("DELETE FROM alerts WHERE closed <> 0 AND closed < ?", store.Millis(now.Add(-alertsFor)))
+		tx.Notify(TopicState, "")
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		s.cfg.Log.Error("alerts", "error", err)
+	}
+}
+
+// Alerts returns what is wrong in an account now, and what was lately, the newest
+// first.
+func (s *Service) Alerts(ctx context.Context, who people.Actor) ([]Alert, error) {
+	var out []Alert
+	err := s.cfg.DB.Read(ctx, func(tx *store.Tx) error {
+		out = []Alert{}
+		return tx.Each(func(scan func(...any) error) error {
+			var a Alert
+			var opened, closed int64
+			err := scan(&a.ID, &a.Zone, &a.Appliance, &a.Host, &a.Code, &a.Detail, &opened, &closed)
+			a.Opened, a.Closed = store.FromMillis(opened), store.FromMillis(closed)
+			out = append(out, a)
+			return err
+		}, `SELECT a.id, a.zone_id, a.appliance_id, p.name, a.code, a.detail, a.opened, a.closed FROM alerts a JOIN appliances p ON p.id = a.appliance_id
+WHERE a.account_id = ? ORDER BY CASE WHEN a.closed = 0 THEN 0 ELSE 1 END, a.opened DESC LIMIT ?`, who.Account, maxAlerts)
+	})
+	return out, err
+}
