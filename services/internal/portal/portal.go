@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/parley-meet/parley/services/internal/portal/directory"
 	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/mail"
 	"github.com/parley-meet/parley/services/internal/portal/store"
@@ -49,6 +50,8 @@ func New(cfg Config) (*Portal, error) {
 	p := &Portal{}
 	box := mail.NewBox(cfg.DB, cfg.Vault, cfg.URL, cfg.Log)
 	p.tasks = append(p.tasks, box.Run)
+	dir := directory.New(cfg.DB, cfg.Vault, cfg.Log)
+	p.tasks = append(p.tasks, dir.Run)
 	pin, err := base64.RawURLEncoding.DecodeString(cfg.Pin)
 	if err != nil {
 		return nil, fmt.Errorf("pin %q: %w", cfg.Pin, err)
@@ -57,7 +60,7 @@ func New(cfg Config) (*Portal, error) {
 	p.Live = live.New(live.Config{DB: cfg.DB, Directory: z, Revoked: zones.TopicRevoked, Changed: zones.TopicConfig, Log: cfg.Log})
 	z.SetLive(p.Live)
 	p.tasks = append(p.tasks, p.Live.Run)
-	p.Web = web.New(web.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Zones: z, Live: p.Live, Log: cfg.Log})
+	p.Web = web.New(web.Config{Directory: dir, DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Zones: z, Live: p.Live, Log: cfg.Log})
 	return p, nil
 }
 

@@ -51,6 +51,9 @@ func (p *Portal) allPages() []page {
 	var out []page
 	for _, list := range [][]page{
 		p.homePages(),
+		p.usersPages(),
+		p.accountPages(),
+		p.operatorPages(),
 		p.signupPages(),
 		p.signinPages(),
 		p.mailPages(),
@@ -67,6 +70,9 @@ func (p *Portal) endpoints() []endpoint {
 	var out []endpoint
 	for _, list := range [][]endpoint{
 		p.homeEndpoints(),
+		p.usersEndpoints(),
+		p.accountEndpoints(),
+		p.operatorEndpoints(),
 		p.signupEndpoints(),
 		p.signinEndpoints(),
 		p.mailEndpoints(),
@@ -142,6 +148,7 @@ func (k *call) nav(q page) []look.Section {
 	var out []look.Section
 	for _, name := range sections {
 		s := look.Section{Title: k.words.T("nav." + name), Current: q.Section == name}
+		tab := k.p.tabOf(q)
 		for _, o := range k.p.pages {
 			if o.Section != name || o.NoTab || k.allowed(o.Need) != nil {
 				continue
@@ -149,13 +156,28 @@ func (k *call) nav(q page) []look.Section {
 			if s.Path == "" {
 				s.Path = o.Path
 			}
-			s.Items = append(s.Items, look.Item{Title: k.words.T(o.Title), Path: o.Path, Current: o.Path == q.Path || q.NoTab && strings.HasPrefix(q.Path, o.Path+"/")})
+			s.Items = append(s.Items, look.Item{Title: k.words.T(o.Title), Path: o.Path, Current: o.Path == tab})
 		}
 		if s.Path != "" {
 			out = append(out, s)
 		}
 	}
 	return out
+}
+
+// tabOf returns the path of the tab that a page belongs to: its own, or the
+// nearest one above it.
+func (p *Portal) tabOf(q page) string {
+	if !q.NoTab {
+		return q.Path
+	}
+	best := ""
+	for _, o := range p.pages {
+		if o.Section == q.Section && !o.NoTab && strings.HasPrefix(q.Path, o.Path+"/") && len(o.Path) > len(best) {
+			best = o.Path
+		}
+	}
+	return best
 }
 
 // place returns to when it is a page of the portal, and else the first: a form

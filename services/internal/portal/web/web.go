@@ -27,6 +27,7 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/portal/directory"
 	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/mail"
 	"github.com/parley-meet/parley/services/internal/portal/people"
@@ -60,6 +61,14 @@ type Config struct {
 	URL  *url.URL
 	Mail *mail.Box
 	Log  *slog.Logger
+	// Directory is the accounts and who is in them.
+	Directory *directory.Service
+	// Upcoming lists the actor's next meetings for the overview, the soonest
+	// first; nil is none.
+	Upcoming func(context.Context, people.Actor) ([]Upcoming, error)
+	// Attention lists what waits for an operator of the portal, of topics that
+	// the overview does not know.
+	Attention []func(context.Context, people.Actor, *look.Words) ([]Notice, error)
 }
 
 // Portal is the portal's HTTP side.

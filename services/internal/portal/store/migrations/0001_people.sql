@@ -2,7 +2,7 @@
 CREATE TABLE accounts (
   id TEXT PRIMARY KEY,
   name TEXT NOT NULL,
-  name_key TEXT NOT NULL,           -- people.Key of the name, to search and sort by
+  name_key TEXT NOT NULL DEFAULT '', -- people.Key of the name, to search and sort by
   type TEXT NOT NULL,               -- basic, business, education, enterprise
   parent_id TEXT REFERENCES accounts(id), -- of a sub-account
   default_kind TEXT NOT NULL,       -- of users without a kind of their own
@@ -20,7 +20,7 @@ CREATE TABLE users (
   account_id TEXT REFERENCES accounts(id), -- null: a portal operator without an account
   email TEXT NOT NULL UNIQUE,       -- small letters
   name TEXT NOT NULL,
-  name_key TEXT NOT NULL,           -- people.Key of the name, to search and sort by
+  name_key TEXT NOT NULL DEFAULT '', -- people.Key of the name, to search and sort by
   role TEXT NOT NULL,               -- owner, admin, member; '' without an account
   kind TEXT NOT NULL DEFAULT '',    -- basic, licensed, onprem; '' as the groups or the account have it
   operator BOOLEAN NOT NULL DEFAULT FALSE,
