@@ -83,6 +83,7 @@ require (
 )
 
 require (
+	github.com/arran4/golang-ical v0.3.4 // tests: somebody else reads calendar files
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
@@ -90,5 +91,6 @@ require (
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	golang.org/x/time v0.16.0 // the pace of messages on a link
+	github.com/teambition/rrule-go v1.8.2 // recurrence of meetings (RFC 5545)
 	google.golang.org/protobuf v1.36.12 // indirect
 )

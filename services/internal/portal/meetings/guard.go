@@ -1,0 +1,74 @@
+package meetings
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/parley-meet/parley/services/internal/throttle"
+)
+
+// Bounds of guessing numbers and passcodes.
+const (
+	maxNetworks = 4096
+	maxNumbers  = 4096
+	// Wrong attempts of a network: after netBurst one each netEvery. A whole
+	// company may sit behind one address, so right ones cost nothing.
+	netBurst = 20
+	netEvery = 6 * time.Second
+	// Wrong attempts at one number, from everywhere: a made passcode has 8 digits,
+	// of which half would take 1.5 years. Who has the right one waits with the
+	// others while somebody tries, seconds.
+	numberBurst = 60
+	numberEvery = time.Second
+)
+
+// guard slows down who guesses. It is pure: the time comes in. An attempt counts
+// until done says that it was right.
+type guard struct {
+	mu       sync.Mutex
+	networks map[string]*throttle.Bucket
+	numbers  map[string]*throttle.Bucket
+}
+
+func newGuard() *guard {
+	return &guard{networks: map[string]*throttle.Bucket{}, numbers: map[string]*throttle.Bucket{}}
+}
+
+// enter returns how long to wait, or 0 and what to call with the outcome.
+func (g *guard) enter(a netip.Addr, number string, now time.Time) (time.Duration, func(right bool)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	network := bucketLocked(g.networks, throttle.Network(a), maxNetworks, netBurst, netEvery)
+	if d := network.Take(now); d > 0 {
+		return d, nil
+	}
+	all := bucketLocked(g.numbers, number, maxNumbers, numberBurst, numberEvery)
+	if d := all.Take(now); d > 0 {
+		network.Return()
+		return d, nil
+	}
+	return 0, func(right bool) {
+		if right {
+			network.Return()
+			all.Return()
+		}
+	}
+}
+
+// bucketLocked returns the key's bucket; when there are too many, any other is
+// forgotten.
+func bucketLocked(m map[string]*throttle.Bucket, key string, most, size int, every time.Duration) *throttle.Bucket {
+	b := m[key]
+	if b == nil {
+		if len(m) >= most {
+			for k := range m {
+				delete(m, k)
+				break
+			}
+		}
+		b = &throttle.Bucket{Size: size, Every: every}
+		m[key] = b
+	}
+	return b
+}
