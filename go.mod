@@ -90,7 +90,7 @@ require (
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
-	golang.org/x/time v0.16.0 // the pace of messages on a link
 	github.com/teambition/rrule-go v1.8.2 // recurrence of meetings (RFC 5545)
+	golang.org/x/time v0.16.0 // the pace of messages on a link
 	google.golang.org/protobuf v1.36.12 // indirect
 )

@@ -17,6 +17,8 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/directory"
 	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/mail"
+	"github.com/parley-meet/parley/services/internal/portal/meetings"
+	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
 	"github.com/parley-meet/parley/services/internal/portal/web"
@@ -56,12 +58,29 @@ func New(cfg Config) (*Portal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pin %q: %w", cfg.Pin, err)
 	}
-	z := zones.New(zones.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Pin: pin, Log: cfg.Log})
-	p.Live = live.New(live.Config{DB: cfg.DB, Directory: z, Revoked: zones.TopicRevoked, Changed: zones.TopicConfig, Log: cfg.Log})
+	meet := meetings.New(meetings.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Log: cfg.Log})
+	z := zones.New(zones.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Pin: pin, Keys: meet, Log: cfg.Log})
+	p.Live = live.New(live.Config{DB: cfg.DB, Directory: z, Events: []live.Events{meet}, Revoked: zones.TopicRevoked, Changed: zones.TopicConfig, Log: cfg.Log})
 	z.SetLive(p.Live)
-	p.tasks = append(p.tasks, p.Live.Run)
-	p.Web = web.New(web.Config{Directory: dir, DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Zones: z, Live: p.Live, Log: cfg.Log})
+	meet.SetControllers(p.Live.Controllers)
+	p.tasks = append(p.tasks, p.Live.Run, meet.Run)
+	p.Web = web.New(web.Config{Directory: dir, DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Zones: z, Live: p.Live, Meetings: meet, Upcoming: upcoming(meet), Log: cfg.Log})
 	return p, nil
+}
+
+// upcomingShown is how many meetings the overview has.
+const upcomingShown = 5
+
+// upcoming lists meetings for the overview.
+func upcoming(m *meetings.Service) func(context.Context, people.Actor) ([]web.Upcoming, error) {
+	return func(ctx context.Context, who people.Actor) ([]web.Upcoming, error) {
+		list, err := m.Upcoming(ctx, who, upcomingShown)
+		var out []web.Upcoming
+		for _, one := range list {
+			out = append(out, web.Upcoming{Title: one.Topic, Path: "/meetings/" + one.ID, Start: one.Next.Start})
+		}
+		return out, err
+	}
 }
 
 // ServeHTTP answers requests.

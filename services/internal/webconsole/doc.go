@@ -57,7 +57,8 @@
 //	data-api      method and path; {name} is filled from the field of that name,
 //	              which then is not in the body
 //	data-body     JSON to send instead of fields
-//	data-done     "reload", "stay", or a path to go to
+//	data-done     "reload", "stay", or a path to go to; {id} in it is from the
+//	              answer
 //	data-ok       what to tell afterwards
 //	data-confirm  id of a <dialog> to ask with first; the "confirm" template
 //	              makes one (args "W" . "id" … "title" … "text" … "action" …);

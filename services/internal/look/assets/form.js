@@ -297,7 +297,8 @@
     const same = form.dataset.same && value && !value.pending;
     const text = same ? form.dataset.same : form.dataset.ok;
     if (text) sessionStorage.setItem("flash", text);
-    if (to === "reload") reload(); else location.assign(to);
+    // A path may name what was made: {id} is from the answer.
+    if (to === "reload") reload(); else location.assign(to.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(String(value?.[name] ?? ""))));
   };
 
   /** Shows lines of an answer as they come.

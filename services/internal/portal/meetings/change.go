@@ -409,16 +409,6 @@ func (s *Service) Delete(ctx context.Context, who people.Actor, id string) error
 	})
 }
 
-// DeleteOf removes all meetings of a person, in the transaction that removes the
-// person. Where he is an alternative host he is no longer.
-func DeleteOf(tx *store.Tx, user string) error {
-	if _, err := tx.Exec("DELETE FROM meetings WHERE host_id = ?", user); err != nil {
-		return err
-	}
-	_, err := tx.Exec("DELETE FROM meeting_hosts WHERE user_id = ?", user)
-	return err
-}
-
 // OccurrenceInput changes one occurrence.
 type OccurrenceInput struct {
 	Topic    string `json:"topic"` // "": the meeting's

@@ -148,7 +148,7 @@ func (in *Input) check() (plan, error) {
 // RFC 5545 would count it beside the others.
 func (r *Repeat) check(l *fault.List, p *plan) {
 	if _, ok := frequencies[r.Every]; !ok {
-		l.Add("repeat.every", "choice", api.Cut(r.Every, 20))
+		l.Add("repeat.every", "meeting-choice", api.Cut(r.Every, 20))
 		return
 	}
 	if r.Interval == 0 {
@@ -164,7 +164,7 @@ func (r *Repeat) check(l *fault.List, p *plan) {
 	}
 	for _, d := range r.Weekdays {
 		if !slices.Contains(weekdays, d) {
-			l.Add("repeat.weekdays", "choice", api.Cut(d, 20))
+			l.Add("repeat.weekdays", "meeting-choice", api.Cut(d, 20))
 			return
 		}
 	}
@@ -182,7 +182,7 @@ func (r *Repeat) check(l *fault.List, p *plan) {
 			l.Add("repeat.until", "meeting-until")
 		}
 	default:
-		l.Add("repeat.ends", "choice", api.Cut(r.Ends, 20))
+		l.Add("repeat.ends", "meeting-choice", api.Cut(r.Ends, 20))
 	}
 	if len(*l) > 0 {
 		return

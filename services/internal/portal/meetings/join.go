@@ -133,6 +133,25 @@ func (m *Meeting) role(who people.Actor) ticket.Role {
 	return ticket.Participant
 }
 
+// Mine returns the meeting of a number that the caller may start, or
+// people.ErrUnknown.
+func (s *Service) Mine(ctx context.Context, who people.Actor, number string) (*Meeting, error) {
+	var m *Meeting
+	err := s.cfg.DB.Read(ctx, func(tx *store.Tx) error {
+		m = nil
+		list, err := query(tx, s.cfg.Now(), "WHERE m.number = ? AND m.account_id = ?", number, who.Account)
+		if err != nil {
+			return err
+		}
+		if len(list) != 1 || list[0].role(who) != ticket.Host {
+			return people.ErrUnknown
+		}
+		m = list[0]
+		return s.show(m, who)
+	})
+	return m, err
+}
+
 // Start lets a host into his meeting.
 func (s *Service) Start(ctx context.Context, who people.Actor, id string) (Joined, error) {
 	m, err := s.Get(ctx, who, id)

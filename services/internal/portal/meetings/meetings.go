@@ -26,6 +26,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
@@ -67,6 +68,17 @@ func New(cfg Config) *Service {
 }
 
 const purposePasscode = "meeting passcode"
+
+// SetControllers says how to find the zone controllers of a zone that run now:
+// that part needs the service first. Without it none does.
+func (s *Service) SetControllers(f func(ctx context.Context, zone string) ([]live.Controller, error)) {
+	s.cfg.Controllers = f
+}
+
+// HandleEvent is for package live.
+func (s *Service) HandleEvent(tx *store.Tx, from live.Identity, e link.Event) error {
+	return HandleEvent(tx, from.Zone, e)
+}
 
 // Kind is a kind of meeting.
 type Kind string

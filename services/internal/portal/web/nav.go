@@ -57,6 +57,8 @@ func (p *Portal) allPages() []page {
 		p.signupPages(),
 		p.signinPages(),
 		p.mailPages(),
+		p.meetingPages(),
+		p.joinPages(),
 		p.profilePages(),
 		p.apiPages(),
 	} {
@@ -76,6 +78,7 @@ func (p *Portal) endpoints() []endpoint {
 		p.signupEndpoints(),
 		p.signinEndpoints(),
 		p.mailEndpoints(),
+		p.meetingEndpoints(),
 		p.profileEndpoints(),
 		p.apiEndpoints(),
 	} {

@@ -30,6 +30,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/directory"
 	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/mail"
+	"github.com/parley-meet/parley/services/internal/portal/meetings"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
@@ -69,6 +70,8 @@ type Config struct {
 	// Attention lists what waits for an operator of the portal, of topics that
 	// the overview does not know.
 	Attention []func(context.Context, people.Actor, *look.Words) ([]Notice, error)
+	// Meetings keeps meetings and lets people in.
+	Meetings *meetings.Service
 }
 
 // Portal is the portal's HTTP side.
