@@ -187,8 +187,17 @@ func (s *Service) addInvited(tx *store.Tx, u people.User, account, by, language,
 	}
 	u.State = people.Invited
 	u, err := people.InsertUser(tx, u)
+	if errors.Is(err, store.ErrConflict) { // somebody else was faster, and ended this transaction
+		return u, raced{fault.New(field, "person-exists")}
+	}
 	if err != nil {
 		return u, err
 	}
 	return u, s.invite(tx, u, account, by, language, field)
 }
+
+// raced is a fault after which PostgreSQL takes no more statements of the
+// transaction.
+type raced struct{ fault.List }
+
+func (r raced) Unwrap() error { return r.List }

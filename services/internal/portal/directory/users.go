@@ -221,6 +221,9 @@ func (s *Service) Invite(ctx context.Context, who people.Actor, list []Invitee, 
 		for i, p := range list {
 			u := people.User{Account: who.Account, Email: p.Email, Name: p.Name, Role: p.Role, Kind: p.Kind}
 			u, err := s.addInvited(tx, u, a.Name, who.Name, language, fmt.Sprintf("people.%d.email", i))
+			if errors.As(err, &raced{}) {
+				return err
+			}
 			if f := fault.Of(err); f != nil {
 				l = append(l, f...)
 				continue

@@ -87,6 +87,7 @@ type Portal struct {
 	id      *signing
 	stop    chan struct{}
 	once    sync.Once
+	brand   brand
 }
 
 // face is what the portal looks like.
@@ -195,7 +196,36 @@ func (p *Portal) healthz(w http.ResponseWriter, r *http.Request) {
 // words returns those of the request's language.
 func (p *Portal) words(r *http.Request) *look.Words { return p.face().dict[look.RequestLanguage(r)] }
 
+// brand is the portal's name as its operators have set it. It is read again
+// after brandFor: other instances see a change a little later.
+type brand struct {
+	mu   sync.Mutex
+	name string
+	at   time.Time
+}
+
+const brandFor = 5 * time.Second
+
+func (p *Portal) portalName() string {
+	b := &p.brand
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now := time.Now(); now.Sub(b.at) >= brandFor {
+		ctx, cancel := context.WithTimeout(context.Background(), healthLimit)
+		defer cancel()
+		name, err := p.cfg.Directory.PortalName(ctx)
+		if err != nil { // a page without the name is better than none
+			p.cfg.Log.Warn("portal's name", "error", err)
+		} else {
+			b.name = name
+		}
+		b.at = now
+	}
+	return b.name
+}
+
 func (p *Portal) render(w http.ResponseWriter, status int, name string, page look.Page) {
+	page.Host = p.portalName()
 	if err := p.face().pages.Render(w, status, name, page); err != nil {
 		p.cfg.Log.Error("render", "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
