@@ -51,7 +51,9 @@ type Endpoint[K Call] struct {
 	Scope        string // that a token must have; the product's own words
 	Forced       bool   // reachable while something must be done first, as changing the password
 	// NoToken: a token for automation does not stand for a person.
-	NoToken  bool
+	NoToken bool
+	// Bearer: the request's bearer token is for the endpoint, and stands for nobody.
+	Bearer   bool
 	Query    []Param
 	Request  reflect.Type // nil: no body
 	Response reflect.Type // nil: 204, or Type

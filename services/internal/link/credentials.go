@@ -54,11 +54,11 @@ func (c Credentials) http(roots *x509.CertPool, proxy func(*http.Request) (*url.
 		return nil, err
 	}
 	conf := trust(roots, c.Pin)
-	conf.NextProtos = []string{ALPN}
+	conf.NextProtos = []string{ALPN, "http/1.1"}
 	conf.MinVersion = tls.VersionTLS13
 	// The portal asks without naming authorities: there is one for each zone.
 	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: conf, Proxy: proxy, TLSHandshakeTimeout: dialLimit}}, nil
+	return &http.Client{Transport: &http.Transport{DialTLSContext: dialer{conf, roots, proxy}.dial}}, nil
 }
 
 // trust returns a configuration that takes a server by the usual roots, or by a

@@ -5,8 +5,9 @@
 // enrols once (POST /api/v1/link/enrol, with a signing request for a key that it
 // made itself) and gets a certificate of its zone's authority, which lives for
 // days and is renewed over the link. With that certificate it opens a WebSocket
-// (RFC 6455) at /link, by TLS with the ALPN protocol of ALPN: the portal asks for
-// client certificates there and nowhere else, so browsers are never asked.
+// (RFC 6455) at /link. Its TLS handshake offers the ALPN protocols ALPN and
+// "http/1.1": the portal asks for a client certificate where it sees ALPN, and
+// chooses http/1.1, so browsers are never asked.
 //
 // Messages are JSON objects, one in each text frame, of MaxMessage bytes at most.
 //

@@ -41,6 +41,7 @@ type Config struct {
 type Portal struct {
 	Web   *web.Portal
 	Live  *live.Service
+	Zones *zones.Service
 	tasks []func(context.Context) error
 }
 
@@ -62,6 +63,7 @@ func New(cfg Config) (*Portal, error) {
 	z := zones.New(zones.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Pin: pin, Keys: meet, Log: cfg.Log})
 	p.Live = live.New(live.Config{DB: cfg.DB, Directory: z, Events: []live.Events{meet}, Revoked: zones.TopicRevoked, Changed: zones.TopicConfig, Log: cfg.Log})
 	z.SetLive(p.Live)
+	p.Zones = z
 	meet.SetControllers(p.Live.Controllers)
 	p.tasks = append(p.tasks, p.Live.Run, meet.Run)
 	p.Web = web.New(web.Config{Directory: dir, DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Zones: z, Live: p.Live, Meetings: meet, Upcoming: upcoming(meet), Log: cfg.Log})

@@ -37,7 +37,8 @@ const (
 func TLS(base *tls.Config) *tls.Config {
 	out := base.Clone()
 	linked := base.Clone()
-	linked.NextProtos = []string{link.ALPN}
+	// The appliance names it to be asked; what is spoken is HTTP.
+	linked.NextProtos = []string{"http/1.1"}
 	linked.MinVersion = tls.VersionTLS13
 	// The zones' authorities are many; Directory.Identify looks for the right one.
 	linked.ClientAuth = tls.RequireAnyClientCert
@@ -105,7 +106,7 @@ func (c *conn) configure(cfg link.Config) {
 
 // ServeHTTP is GET /link.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.TLS == nil || r.TLS.NegotiatedProtocol != link.ALPN || len(r.TLS.PeerCertificates) == 0 {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		http.Error(w, "this address is for appliances", http.StatusNotFound)
 		return
 	}
@@ -205,6 +206,7 @@ func (c *conn) serve(ctx context.Context) error {
 	c.s.heard(st)
 	ctx, cancel = context.WithCancel(ctx)
 	defer cancel()
+	c.tellPeers(ctx)
 	ends := make(chan error, 2)
 	go func() { ends <- c.read(ctx, st, h.Boot, event) }()
 	go func() { ends <- c.write(ctx) }()
@@ -213,6 +215,16 @@ func (c *conn) serve(ctx context.Context) error {
 	c.ws.CloseNow()
 	<-ends
 	return err
+}
+
+// tellPeers has the zone's appliances learn of this one's addresses, when they
+// are written.
+func (c *conn) tellPeers(ctx context.Context) {
+	time.AfterFunc(2*flushEvery, func() {
+		if ctx.Err() == nil {
+			c.s.look(ctx, func(o *conn) bool { return o.id.Zone == c.id.Zone })
+		}
+	})
 }
 
 func (c *conn) write(ctx context.Context) error {
@@ -257,12 +269,7 @@ func (c *conn) read(ctx context.Context, st State, boot string, event uint64) er
 			st.Status, st.Contact = Clean(s), c.s.now()
 			c.s.heard(st)
 			if moved {
-				// Its peers learn of its address; by then it is written.
-				time.AfterFunc(2*flushEvery, func() {
-					if ctx.Err() == nil {
-						c.s.look(ctx, func(o *conn) bool { return o.id.Zone == c.id.Zone })
-					}
-				})
+				c.tellPeers(ctx)
 			}
 		case link.KindEvent:
 			var e link.Event

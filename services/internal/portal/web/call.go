@@ -104,7 +104,10 @@ var (
 // endpoint serves one line of the table.
 func (p *Portal) endpoint(e endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		k, _, err := p.caller(w, r, true)
+		k, err := &call{p: p, w: w, r: r, words: p.words(r)}, error(nil)
+		if !e.Bearer {
+			k, _, err = p.caller(w, r, true)
+		}
 		if err == nil {
 			err = k.allowed(e.Need)
 		}
@@ -139,6 +142,9 @@ func (k *call) failure(err error) api.Problem {
 	}
 	if errors.Is(err, credential.ErrBusy) {
 		err = api.Throttled{Wait: guard.BusyWait}
+	}
+	if status, code := connectorProblem(err); status != 0 {
+		return p(status, code)
 	}
 	var form api.StatusError
 	var wait api.Throttled

@@ -80,6 +80,7 @@ func (p *Portal) endpoints() []endpoint {
 		p.mailEndpoints(),
 		p.meetingEndpoints(),
 		p.profileEndpoints(),
+		p.linkEndpoints(),
 		p.apiEndpoints(),
 	} {
 		out = append(out, list...)
