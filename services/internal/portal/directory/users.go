@@ -83,7 +83,7 @@ func (s *Service) List(ctx context.Context, who people.Actor, f Filter) (People,
 		}
 		if f.Kind != "" {
 			// Of those without a kind of their own, and without one of a group.
-			add("(u.kind = ? OR u.kind = '' AND ("+groupRank+" = ? OR "+groupRank+" = ?))", string(f.Kind), slices.Index(kindOf, f.Kind), accountRank(a, f.Kind))
+			add("(u.kind = ? OR u.kind = '' AND "+groupRank+" IN (?, ?))", string(f.Kind), slices.Index(kindOf, f.Kind), accountRank(a, f.Kind))
 		}
 		if err := tx.Row("SELECT COUNT(*) FROM users u WHERE "+where, args...).Scan(&out.Total); err != nil {
 			return err
@@ -94,7 +94,7 @@ func (s *Service) List(ctx context.Context, who people.Actor, f Filter) (People,
 			p, err := scanPerson(scan, a)
 			out.People = append(out.People, p)
 			return err
-		}, "SELECT "+personColumns+", "+groupRank+" FROM users u WHERE "+where+" ORDER BY u.name_key, u.id LIMIT ? OFFSET ?", append(args, limit, offset)...)
+		}, "SELECT "+personColumns+", "+groupRank+" FROM (SELECT u.* FROM users u WHERE "+where+" ORDER BY u.name_key, u.id LIMIT ? OFFSET ?) u ORDER BY u.name_key, u.id", append(args, limit, offset)...)
 	})
 	return out, err
 }
@@ -519,7 +519,7 @@ func counts(tx *store.Tx, account string) (c Counts, err error) {
 	if err := tx.Row("SELECT COUNT(*) FROM users WHERE account_id = ?", account).Scan(&c.People); err != nil {
 		return c, err
 	}
-	err = tx.Row("SELECT COUNT(*) FROM users u WHERE u.account_id = ? AND u.state = 'active' AND (u.kind = 'onprem' OR u.kind = '' AND ("+groupRank+" = 3 OR "+groupRank+" = ?))",
+	err = tx.Row("SELECT COUNT(*) FROM users u WHERE u.account_id = ? AND u.state = 'active' AND (u.kind = 'onprem' OR u.kind = '' AND "+groupRank+" IN (3, ?))",
 		account, accountRank(a, people.KindOnPrem)).Scan(&c.OnPrem)
 	return c, err
 }
