@@ -31,6 +31,14 @@ func (in *GroupInput) check() error {
 	return l.Err()
 }
 
+func groupDetails(in GroupInput) map[string]any {
+	d := map[string]any{"name": in.Name}
+	if in.Kind != "" {
+		d["kind"] = in.Kind
+	}
+	return d
+}
+
 // groupOf returns a group of the actor's account.
 func groupOf(tx *store.Tx, who people.Actor, id string) (Group, error) {
 	g := Group{ID: id}
@@ -92,7 +100,7 @@ func (s *Service) AddGroup(ctx context.Context, who people.Actor, in GroupInput)
 		if _, err := tx.Exec("INSERT INTO groups (id, account_id, name, kind) VALUES (?,?,?,?)", g.ID, who.Account, g.Name, string(g.Kind)); err != nil {
 			return taken(err)
 		}
-		return people.Audit(tx, who, "group.add", g.ID, map[string]any{"name": g.Name, "kind": orInherited(g.Kind)})
+		return people.Audit(tx, who, "group.add", g.ID, groupDetails(in))
 	})
 	return g, err
 }
@@ -127,7 +135,7 @@ func (s *Service) SetGroup(ctx context.Context, who people.Actor, id string, in 
 		if _, err := tx.Exec("UPDATE groups SET name = ?, kind = ? WHERE id = ?", in.Name, string(in.Kind), g.ID); err != nil {
 			return taken(err)
 		}
-		return people.Audit(tx, who, "group.change", g.ID, map[string]any{"name": in.Name, "kind": orInherited(in.Kind)})
+		return people.Audit(tx, who, "group.change", g.ID, groupDetails(in))
 	})
 }
 

@@ -68,7 +68,11 @@ func (p *Portal) usersPages() []page {
 			d.Fixed = d.IsOwner && !d.ByOwner
 			d.Others = !d.IsOwner && !d.Self && !u.Operator
 			for _, g := range groups {
-				d.Groups = append(d.Groups, groupChoice{g.ID, g.Name, k.groupKind(g.Kind), slices.Contains(u.Groups, g.ID)})
+				c := groupChoice{ID: g.ID, Name: g.Name, In: slices.Contains(u.Groups, g.ID)}
+				if g.Kind != "" {
+					c.Kind = k.groupKind(g.Kind)
+				}
+				d.Groups = append(d.Groups, c)
 			}
 			return d, nil
 		}},
