@@ -65,10 +65,13 @@
       const map = (group.dataset.rowsMap || "").split(",");
       set(out, group.dataset.rows || "", map.length === 2 ? Object.fromEntries(rows.map((r) => [r[map[0]], r[map[1]]])) : rows);
     }
+    /** @type {Map<string, string[]>} */
+    const lists = new Map();
     for (const e of controls(form)) {
       if (e.closest("[data-row]") || e.dataset.type === "skip" || e.matches(":disabled") || e.closest("[data-if][hidden]")) continue;
       if (e instanceof HTMLInputElement && e.dataset.list !== undefined) {
-        const values = out[e.name] ?? (out[e.name] = []);
+        const values = lists.get(e.name) || [];
+        if (!lists.has(e.name)) { lists.set(e.name, values); set(out, e.name, values); }
         if (e.checked) values.push(e.value);
         continue;
       }
