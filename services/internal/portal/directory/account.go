@@ -8,6 +8,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
+	"github.com/parley-meet/parley/services/internal/portal/zones"
 )
 
 // KeepClosed is how long a closed account's data is kept: until then an operator
@@ -105,11 +106,29 @@ func (s *Service) Close(ctx context.Context, who people.Actor, name string) erro
 	})
 }
 
+// tell makes whoever holds links of the account's appliances look whether they
+// may stay.
+func tell(tx *store.Tx, account string) error {
+	var ids []string
+	err := tx.Each(func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		ids = append(ids, id)
+		return err
+	}, "SELECT id FROM zones WHERE account_id = ?", account)
+	for _, id := range ids {
+		tx.Notify(zones.TopicConfig, id)
+	}
+	return err
+}
+
 // shut keeps an account's people out at once; closed begins the time until it is
 // deleted.
 func (s *Service) shut(tx *store.Tx, account string, closed bool) error {
 	at := store.Millis(time.Now())
-	tx.Notify(TopicAccount, account)
+	if err := tell(tx, account); err != nil {
+		return err
+	}
 	if closed {
 		_, err := tx.Exec("UPDATE accounts SET suspended = ?, closed = ? WHERE id = ?", at, at, account)
 		return err
@@ -124,7 +143,9 @@ func (s *Service) reopen(tx *store.Tx, a people.Account) error {
 	if !a.Closed.IsZero() && time.Since(a.Closed) >= KeepClosed {
 		return fault.New("", "account-gone")
 	}
-	tx.Notify(TopicAccount, a.ID)
+	if err := tell(tx, a.ID); err != nil {
+		return err
+	}
 	_, err := tx.Exec("UPDATE accounts SET suspended = 0, closed = 0 WHERE id = ?", a.ID)
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/directory"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
+	"github.com/parley-meet/parley/services/internal/portal/zones"
 )
 
 func TestSubaccounts(t *testing.T) {
@@ -117,8 +118,17 @@ func TestCloseAndPurge(t *testing.T) {
 				return err
 			})
 		}
+		sub := r.db.Subscribe(zones.TopicConfig)
+		defer sub.Close()
+		var zone string
+		r.write(func(tx *store.Tx) error { return tx.Row("SELECT id FROM zones WHERE account_id = ?", own.Account).Scan(&zone) })
 		r.want("the wrong name", r.dir.Close(ctx, own, "acme"), "name account-typed")
 		r.want("close", r.dir.Close(ctx, own, "Acme"), nil)
+		for n := range sub.C { // whoever holds links to its appliances is told
+			if n.Topic == zones.TopicConfig && n.Payload == zone {
+				break
+			}
+		}
 		at := time.Now()
 		r.want("too early", r.dir.Purge(ctx, at.Add(directory.KeepClosed-time.Hour)), nil)
 		if n := r.count("SELECT COUNT(*) FROM users WHERE account_id = ?", own.Account); n != 701 {

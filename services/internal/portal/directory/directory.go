@@ -23,10 +23,6 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/vault"
 )
 
-// TopicAccount tells instances that an account was suspended, closed, or let in
-// again; the payload is its id. Whoever holds streams or links of it looks.
-const TopicAccount = "account"
-
 // Bounds.
 const (
 	maxText   = 100 // characters of a name

@@ -206,6 +206,22 @@ func TestSuspensionEndsSessions(t *testing.T) {
 	}
 }
 
+// What an operator who is in an account does as one is in the portal's log alone.
+func TestOperatorOfAnAccount(t *testing.T) {
+	p := portaltest.New(t)
+	_, owner := p.Account("Acme", people.Business)
+	p.Client(p.Operator()).JSON("POST", "/api/v1/operator/operators", directory.OperatorInput{Email: owner.Email}, nil)
+	c := p.Client(owner)
+	c.JSON("PUT", "/api/v1/operator/signup", map[string]any{"mode": "closed"}, nil)
+	for path, want := range map[string]int{"/api/v1/account/audit?action=signup.mode": 0, "/api/v1/operator/audit?action=signup.mode": 1} {
+		var log directory.AuditPage
+		c.JSON("GET", path, nil, &log)
+		if len(log.Entries) != want {
+			t.Errorf("%s: %+v", path, log)
+		}
+	}
+}
+
 var audited = regexp.MustCompile(`(?:people\.Audit|both)\(tx, (?:[^",]|\([^)]*\))*, (?:[a-z]\.ID, )?"([a-z.-]+)"`)
 
 // Every action that the portal writes into an audit log has a text.
