@@ -269,25 +269,30 @@ func (s *Service) Begin(ctx context.Context, who people.Actor, topic string) (*M
 // asked for.
 func (s *Service) MyRoom(ctx context.Context, who people.Actor) (*Meeting, error) {
 	var out *Meeting
-	err := s.cfg.DB.Write(ctx, func(tx *store.Tx) error {
-		now := s.cfg.Now()
+	find := func(tx *store.Tx) error {
 		var id string
-		err := tx.Row("SELECT id FROM meetings WHERE host_id = ? AND kind = ?", who.User, string(Room)).Scan(&id)
-		if errors.Is(err, store.ErrNotFound) {
-			u, err := s.host(tx, who, "")
-			if err != nil {
-				return err
-			}
-			m := &Meeting{Kind: Room, account: u.Account, Host: Person{ID: u.ID}, Topic: u.Name, Timezone: "UTC", WaitingRoom: true}
-			if err := s.insert(tx, m, now); err != nil {
-				return err
-			}
-			id = m.ID
-		} else if err != nil {
+		err := tx.Row("SELECT id FROM meetings WHERE host_id = ? AND account_id = ? AND kind = ?", who.User, who.Account, string(Room)).Scan(&id)
+		if err == nil {
+			out, err = s.get(tx, who, id)
+		}
+		return err
+	}
+	if err := s.cfg.DB.Read(ctx, find); !errors.Is(err, store.ErrNotFound) {
+		return out, err
+	}
+	err := s.cfg.DB.Write(ctx, func(tx *store.Tx) error {
+		if err := find(tx); !errors.Is(err, store.ErrNotFound) {
+			return err // made meanwhile
+		}
+		u, err := s.host(tx, who, "")
+		if err != nil {
 			return err
 		}
-		out, err = s.get(tx, who, id)
-		return err
+		m := &Meeting{Kind: Room, account: u.Account, Host: Person{ID: u.ID}, Topic: u.Name, Timezone: "UTC", WaitingRoom: true}
+		if err := s.insert(tx, m, s.cfg.Now()); err != nil {
+			return err
+		}
+		return find(tx)
 	})
 	return out, err
 }

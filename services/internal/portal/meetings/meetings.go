@@ -75,9 +75,9 @@ func (s *Service) SetControllers(f func(ctx context.Context, zone string) ([]liv
 	s.cfg.Controllers = f
 }
 
-// HandleEvent is for package live.
+// HandleEvent takes what a controller tells of meetings, for package live.
 func (s *Service) HandleEvent(tx *store.Tx, from live.Identity, e link.Event) error {
-	return HandleEvent(tx, from.Zone, e)
+	return handle(tx, from.Zone, e, s.cfg.Now())
 }
 
 // Kind is a kind of meeting.

@@ -26,10 +26,13 @@ type EventData struct {
 // runLimit is how long a run of which nothing more is heard counts as going on.
 const runLimit = 26 * time.Hour
 
-// HandleEvent writes down what a controller of a zone tells of a meeting; other
+// runsKept is how many runs of a meeting are kept.
+const runsKept = 100
+
+// handle writes down what a controller of a zone tells of a meeting; other
 // events it passes over. It may be told twice, and in another order. A meeting
 // that is not held in the zone, or that has been deleted, is passed over too.
-func HandleEvent(tx *store.Tx, zone string, e link.Event) error {
+func handle(tx *store.Tx, zone string, e link.Event, now time.Time) error {
 	switch e.Name {
 	case EventStarted, EventParticipants, EventEnded:
 	default:
@@ -51,7 +54,7 @@ func HandleEvent(tx *store.Tx, zone string, e link.Event) error {
 		peak           int
 	}
 	err = tx.Row("SELECT meeting_id, zone_id, started, ended, peak FROM meeting_runs WHERE id = ?", d.Run).Scan(&r.meeting, &r.zone, &r.started, &r.ended, &r.peak)
-	at := store.Millis(e.At)
+	at := min(store.Millis(e.At), store.Millis(now)) // an appliance's clock may be wrong
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		// Of a run that was never closed, as after a crash, nothing more comes.
@@ -65,6 +68,9 @@ func HandleEvent(tx *store.Tx, zone string, e link.Event) error {
 			ended = at
 		}
 		_, err = tx.Exec("INSERT INTO meeting_runs (id, meeting_id, zone_id, started, ended, peak) VALUES (?,?,?,?,?,?)", d.Run, d.Meeting, zone, at, ended, d.Participants)
+		if err == nil {
+			_, err = tx.Exec("DELETE FROM meeting_runs WHERE meeting_id = ? AND id NOT IN (SELECT id FROM meeting_runs WHERE meeting_id = ? ORDER BY started DESC, id LIMIT ?)", d.Meeting, d.Meeting, runsKept)
+		}
 		return err
 	case err != nil:
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -330,13 +331,15 @@ func testJoin(t *testing.T, dbURL string) {
 	if c := w.verify(join(w.actor("admin@acme"), guest), zone); c.Role != ticket.Participant {
 		t.Errorf("%+v", c)
 	}
-	w.event(zone, EventEnded, EventData{Meeting: m.ID, Run: "r1", Participants: 7}, w.now.Add(time.Hour))
-	w.event(zone, EventParticipants, EventData{Meeting: m.ID, Run: "r1", Participants: 5}, w.now.Add(time.Minute)) // late
+	began := w.now
+	w.now = w.now.Add(time.Hour)
+	w.event(zone, EventEnded, EventData{Meeting: m.ID, Run: "r1", Participants: 7}, w.now)
+	w.event(zone, EventParticipants, EventData{Meeting: m.ID, Run: "r1", Participants: 5}, began.Add(time.Minute)) // late
 	if j := join(nobody, guest); j.State != Waiting {
 		t.Errorf("%+v", j)
 	}
 	got, err := w.Get(t.Context(), w.actor("anna@acme"), m.ID)
-	if err != nil || got.Run == nil || got.Run.Peak != 7 || !got.Run.Started.Equal(w.now) || !got.Run.Ended.Equal(w.now.Add(time.Hour)) {
+	if err != nil || got.Run == nil || got.Run.Peak != 7 || !got.Run.Started.Equal(began) || !got.Run.Ended.Equal(w.now) {
 		t.Errorf("%+v %v", got.Run, err)
 	}
 	// A controller that crashed never says that a meeting ended.
@@ -348,8 +351,19 @@ func testJoin(t *testing.T, dbURL string) {
 	// Nonsense and events of others pass.
 	w.event(zone, "service.failed", EventData{}, w.now)
 	w.write(func(tx *store.Tx) error {
-		return HandleEvent(tx, zone, link.Event{At: w.now, Name: EventStarted, Data: []byte(`{"meeting":3}`)})
+		return handle(tx, zone, link.Event{At: w.now, Name: EventStarted, Data: []byte(`{"meeting":3}`)}, w.now)
 	})
+	// A clock that is years ahead does not make a run that never ends, and a
+	// controller that goes mad does not fill the disk.
+	for i := range runsKept + 5 {
+		w.event(zone, EventStarted, EventData{Meeting: m.ID, Run: fmt.Sprint("mad", i)}, w.now.AddDate(5, 0, 0))
+	}
+	var kept, ahead int
+	if err := w.db.Read(t.Context(), func(tx *store.Tx) error {
+		return tx.Row("SELECT COUNT(*), COALESCE(SUM(CASE WHEN started > ? THEN 1 ELSE 0 END), 0) FROM meeting_runs WHERE meeting_id = ?", store.Millis(w.now), m.ID).Scan(&kept, &ahead)
+	}); err != nil || kept != runsKept || ahead != 0 {
+		t.Errorf("%d runs, %d of them to come: %v", kept, ahead, err)
+	}
 	// Join before host needs no host.
 	early := w.schedule("anna@acme", func(in *Input) { in.JoinBeforeHost, in.Start = true, "2026-04-02T09:00" })
 	if c := w.verify(join(nobody, JoinInput{Number: early.Number, Passcode: early.Passcode, Name: "G"}), zone); !c.Meeting.JoinBeforeHost {

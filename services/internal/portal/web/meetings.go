@@ -67,13 +67,20 @@ func (p *Portal) meetingPages() []page {
 				return d, nil
 			}
 			all, err := m.Occurrences(k.ctx(), k.who, one.ID)
+			if err != nil {
+				return nil, err
+			}
+			loc, err := time.LoadLocation(one.Timezone)
+			if err != nil {
+				return nil, err
+			}
 			now := time.Now()
 			for _, o := range all {
 				if o.End.After(now) && len(d.Occurrences) < occurrencesShown {
-					d.Occurrences = append(d.Occurrences, occurrenceRow{o, when(o.Start)})
+					d.Occurrences = append(d.Occurrences, occurrenceRow{o, when(o.Start), o.Start.In(loc).Format(k.words.T("invitation.format")) + " (" + one.Timezone + ")"})
 				}
 			}
-			return d, err
+			return d, nil
 		}},
 		{Path: "/meetings/{id}/edit", Section: "meetings", Title: "meetings.edit", Template: "meeting-form", Need: needMember, NoTab: true, Scripts: form, Load: func(k *call) (any, error) {
 			one, err := m.Get(k.ctx(), k.who, k.r.PathValue("id"))
@@ -134,18 +141,26 @@ type meetingRow struct {
 }
 
 func (k *call) meetingRow(m *meetings.Meeting) meetingRow {
-	r := meetingRow{Meeting: m, Digits: meetings.FormatNumber(m.Number), At: when(m.Last), Length: k.words.Duration(time.Duration(m.Duration) * time.Minute),
+	r := meetingRow{Meeting: m, Digits: meetings.FormatNumber(m.Number), At: when(m.Last), Length: length(k.words, m.Duration),
 		Hosts: m.Rights == meetings.Own || m.Rights == meetings.Alternative}
 	if m.Next != nil {
 		r.At = when(m.Next.Start)
 	}
-	if m.Kind == meetings.Instant {
+	if m.Kind != meetings.Scheduled {
 		r.At, r.Length = when(m.Created), ""
 	}
 	if m.Run != nil {
 		r.Ran, r.Going = when(m.Run.Started), m.Run.Ended.IsZero()
 	}
 	return r
+}
+
+// length is a duration of minutes.
+func length(w *look.Words, minutes int) string {
+	if minutes%60 == 0 {
+		return w.T("unit.h", minutes/60)
+	}
+	return w.Duration(time.Duration(minutes) * time.Minute)
 }
 
 type roomData struct {
@@ -167,7 +182,8 @@ func (d meetingData) PageTitle() string { return d.Topic }
 
 type occurrenceRow struct {
 	meetings.Occurrence
-	At moment
+	At   moment
+	Wall string // by the meeting's clocks
 }
 
 type occurrenceData struct {
