@@ -40,6 +40,8 @@ type homeData struct {
 	Hosts    bool // the person hosts meetings
 	Upcoming []upcomingRow
 	Meetings string // path of the page of meetings; "" is none
+	Alerts   int    // of the account's appliances that are open
+	Monitor  string // path of the page of appliances; "" is none
 	Totals   *directory.Totals
 	Notices  []Notice
 }
@@ -68,6 +70,16 @@ func (k *call) home() (homeData, error) {
 		d.Basic = !w.Account.Type.Connector()
 		if k.who.At(people.Admin) && !d.Basic {
 			k.steps(&d, w)
+			alerts, err := k.p.cfg.Live.Alerts(k.ctx(), k.who)
+			if err != nil {
+				return d, err
+			}
+			for _, a := range alerts {
+				if a.Closed.IsZero() {
+					d.Alerts++
+				}
+			}
+			d.Monitor = k.page("/connector/monitor")
 		}
 		if k.p.cfg.Upcoming != nil {
 			list, err := k.p.cfg.Upcoming(k.ctx(), k.who)
