@@ -146,7 +146,7 @@ func (s *Service) reopen(tx *store.Tx, a people.Account) error {
 	if err := tell(tx, a.ID); err != nil {
 		return err
 	}
-	_, err := tx.Exec("UPDATE accounts SET suspended = 0, closed = 0 WHERE id = ?", a.ID)
+	_, err := tx.Exec("UPDATE accounts SET suspended = 0, closed = 0, held = ? WHERE id = ?", false, a.ID)
 	return err
 }
 
@@ -319,9 +319,17 @@ func (s *Service) SuspendSub(ctx context.Context, who people.Actor, id string) e
 	})
 }
 
-// ResumeSub lets them in again, also after the sub-account was closed.
+// ResumeSub lets them in again, also after the sub-account was closed; but not
+// after an operator of the portal has suspended it.
 func (s *Service) ResumeSub(ctx context.Context, who people.Actor, id string) error {
 	return s.changeSub(ctx, who, id, func(tx *store.Tx, a people.Account) error {
+		var held bool
+		if err := tx.Row("SELECT held FROM accounts WHERE id = ?", a.ID).Scan(&held); err != nil {
+			return err
+		}
+		if held {
+			return fault.New("", "account-held")
+		}
 		if err := s.reopen(tx, a); err != nil {
 			return err
 		}

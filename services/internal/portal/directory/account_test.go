@@ -74,13 +74,19 @@ func TestSubaccounts(t *testing.T) {
 		r.want("suspend", r.dir.SuspendSub(ctx, own, sub.ID), nil)
 		r.want("close with a sub-account", r.dir.Close(ctx, own, "Acme"), "account-subs")
 		r.want("resume", r.dir.ResumeSub(ctx, own, sub.ID), nil)
+		op := r.user(people.User{Name: "Op", Operator: true})
+		r.want("suspend by an operator", r.dir.SuspendAccount(ctx, op, sub.ID), nil)
+		r.want("resume against an operator", r.dir.ResumeSub(ctx, own, sub.ID), "account-held")
+		r.want("resume by an operator", r.dir.ResumeAccount(ctx, op, sub.ID), nil)
+		r.want("suspend again", r.dir.SuspendSub(ctx, own, sub.ID), nil)
+		r.want("resume again", r.dir.ResumeSub(ctx, own, sub.ID), nil)
 		r.want("take the zone", r.dir.SetSubZones(ctx, own, sub.ID, directory.SubZones{}), nil)
 		if n := r.count("SELECT COUNT(*) FROM zone_users"); n != 0 {
 			r.Error("the zone is given still")
 		}
 		// Both logs tell of it.
 		for _, account := range []string{own.Account, sub.ID} {
-			if n := r.count("SELECT COUNT(*) FROM audit WHERE account_id = ? AND action = 'subaccount.suspend'", account); n != 1 {
+			if n := r.count("SELECT COUNT(*) FROM audit WHERE account_id = ? AND action = 'subaccount.suspend'", account); n != 2 {
 				r.Error(account, n)
 			}
 		}

@@ -211,6 +211,9 @@ func (s *Service) SuspendAccount(ctx context.Context, who people.Actor, id strin
 		if err := s.shut(tx, a.ID, false); err != nil {
 			return err
 		}
+		if _, err := tx.Exec("UPDATE accounts SET held = ? WHERE id = ?", true, a.ID); err != nil {
+			return err
+		}
 		return both(tx, portal(who), a.ID, "account.suspend", map[string]any{"name": a.Name})
 	})
 }

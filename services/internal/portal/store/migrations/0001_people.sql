@@ -9,6 +9,7 @@ CREATE TABLE accounts (
   connector_enabled BIGINT NOT NULL DEFAULT 0, -- when; 0 is off
   production BIGINT NOT NULL DEFAULT 0,        -- since when; 0 is test
   suspended BIGINT NOT NULL DEFAULT 0,
+  held BOOLEAN NOT NULL DEFAULT FALSE, -- suspended by an operator: only one lets it in again
   closed BIGINT NOT NULL DEFAULT 0, -- by its owner, or the one above; then it is suspended too, and deleted later
   require_factor BOOLEAN NOT NULL DEFAULT FALSE, -- nobody signs in without a second factor
   created BIGINT NOT NULL
@@ -73,6 +74,7 @@ CREATE TABLE api_tokens (
   expires BIGINT NOT NULL,
   used BIGINT NOT NULL DEFAULT 0
 );
+CREATE INDEX api_tokens_user ON api_tokens (user_id);
 CREATE TABLE signins (              -- sign-ins that wait for a code, or for a second factor to be set up
   sum TEXT PRIMARY KEY,             -- SHA-256 of the cookie's token
   kind TEXT NOT NULL,               -- code, enrol
@@ -99,6 +101,7 @@ CREATE TABLE identities (           -- who a person is to a provider
   PRIMARY KEY (provider_id, subject),
   UNIQUE (provider_id, user_id)
 );
+CREATE INDEX identities_user ON identities (user_id);
 CREATE TABLE mails (                -- the outbox
   id TEXT PRIMARY KEY,
   address TEXT NOT NULL,
@@ -121,6 +124,7 @@ CREATE TABLE links (                -- one-time links: verify, reset, invite, se
   created BIGINT NOT NULL,
   expires BIGINT NOT NULL
 );
+CREATE INDEX links_user ON links (user_id);
 CREATE TABLE audit (
   id TEXT PRIMARY KEY,              -- sorts by time
   account_id TEXT,                  -- null: the portal itself
