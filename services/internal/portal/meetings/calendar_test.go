@@ -31,8 +31,9 @@ func calendarOf(t *testing.T, in Input, changes ...change) (*Meeting, []byte) {
 // Somebody else's library reads the file and comes to the same occurrences,
 // with nothing but what the file says.
 func TestCalendar(t *testing.T) {
-	for _, zone := range []string{"Europe/Berlin", "America/New_York", "Europe/Moscow", "Asia/Kolkata", "UTC"} {
-		in := Input{Topic: "Weekly, and; more", Start: "2026-10-19T09:00", Timezone: zone, Duration: 45, Repeat: Repeat{Every: "weekly", Weekdays: []string{"MO", "TH"}, Ends: "until", Until: "2026-11-12"}}
+	// Near midnight the last day is another one in UTC.
+	for zone, clock := range map[string]string{"Europe/Berlin": "00:30", "America/New_York": "22:00", "Europe/Moscow": "09:00", "Asia/Kolkata": "00:15", "UTC": "23:59"} {
+		in := Input{Topic: "Weekly, and; more", Start: "2026-10-19T" + clock, Timezone: zone, Duration: 45, Repeat: Repeat{Every: "weekly", Weekdays: []string{"MO", "TH"}, Ends: "until", Until: "2026-11-12"}}
 		plain, _ := calendarOf(t, in)
 		list, err := plain.occurrences()
 		if err != nil {

@@ -82,11 +82,9 @@ func TestMeetInBrowser(t *testing.T) {
 			shot := func(name string) {
 				t.Helper()
 				b.Shots(name + "-" + lang)
-				b.Size(360)
-				if wide := b.Value("String(document.documentElement.scrollWidth > innerWidth)"); wide != "false" {
-					t.Errorf("%s scrolls sideways on a phone", name)
+				if lang == "ru" { // whose words are longer
+					b.Judge("portal", name, 400<<10)
 				}
-				b.Size(1280)
 			}
 			claims := func() ticket.Claims {
 				t.Helper()
@@ -187,12 +185,12 @@ func TestMeetInBrowser(t *testing.T) {
 			shot("meetings-past")
 			// The whole series is deleted only when its number is typed.
 			open("/meetings/" + m.ID)
-			b.Run(chromedp.Click(`form[data-confirm="delete"] button`), chromedp.WaitVisible("#delete-typed"))
+			b.Run(chromedp.Click(`form[data-confirm="remove"] button`), chromedp.WaitVisible("#remove-typed"))
 			shot("meeting-delete")
-			if b.Value(`document.querySelector("#delete [data-yes]").disabled`) != "true" {
+			if b.Value(`document.querySelector("#remove [data-yes]").disabled`) != "true" {
 				t.Error("it can be deleted without the number")
 			}
-			b.Run(chromedp.SendKeys("#delete-typed", meetings.FormatNumber(m.Number)), chromedp.Click("#delete [data-yes]"))
+			b.Run(chromedp.SendKeys("#remove-typed", meetings.FormatNumber(m.Number)), chromedp.Click("#remove [data-yes]"))
 			b.Until(`location.pathname === "/meetings" && document.querySelector("#flash").textContent.trim() !== ""`)
 			become(t, b, p, p.User(acc.ID, "Member", people.Member, ""))
 			open("/meetings")
