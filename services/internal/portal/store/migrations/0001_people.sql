@@ -125,6 +125,7 @@ CREATE TABLE links (                -- one-time links: verify, reset, invite, se
   expires BIGINT NOT NULL
 );
 CREATE INDEX links_user ON links (user_id);
+CREATE INDEX links_expires ON links (expires);
 CREATE TABLE audit (
   id TEXT PRIMARY KEY,              -- sorts by time
   account_id TEXT,                  -- null: the portal itself
