@@ -52,6 +52,9 @@ func (p *Portal) allPages() []page {
 	for _, list := range [][]page{
 		p.homePages(),
 		p.usersPages(),
+		p.connectorPages(),
+		p.configurePages(),
+		p.activatePages(),
 		p.accountPages(),
 		p.operatorPages(),
 		p.signupPages(),
@@ -80,6 +83,7 @@ func (p *Portal) endpoints() []endpoint {
 		p.mailEndpoints(),
 		p.meetingEndpoints(),
 		p.profileEndpoints(),
+		p.connectorEndpoints(),
 		p.linkEndpoints(),
 		p.apiEndpoints(),
 	} {

@@ -197,6 +197,7 @@ type Allowed struct {
 	Users    []string `json:"users"`    // ids
 	Groups   []string `json:"groups"`   // ids
 	Accounts []string `json:"accounts"` // ids of sub-accounts, beside the account itself
+	Emails   []string `json:"-"`        // addresses of Users
 }
 
 // whats are the kinds of rows in zone_users.
@@ -216,24 +217,28 @@ func (a *Allowed) of(what string) *[]string {
 func (s *Service) Allowed(ctx context.Context, who people.Actor, zone string) (Allowed, error) {
 	var out Allowed
 	err := s.cfg.DB.Read(ctx, func(tx *store.Tx) error {
-		out = Allowed{[]string{}, []string{}, []string{}}
+		out = Allowed{[]string{}, []string{}, []string{}, []string{}}
 		if _, err := own(tx, who, zone); err != nil {
 			return err
 		}
 		return tx.Each(func(scan func(...any) error) error {
-			var what, id string
-			if err := scan(&what, &id); err != nil {
+			var what, id, email string
+			if err := scan(&what, &id, &email); err != nil {
 				return err
 			}
 			to := out.of(what)
 			*to = append(*to, id)
+			if what == "user" {
+				out.Emails = append(out.Emails, email)
+			}
 			return nil
-		}, "SELECT what, id FROM zone_users WHERE zone_id = ? ORDER BY id", zone)
+		}, "SELECT r.what, r.id, COALESCE(u.email, '') FROM zone_users r LEFT JOIN users u ON r.what = 'user' AND u.id = r.id WHERE r.zone_id = ? ORDER BY r.id", zone)
 	})
 	return out, err
 }
 
-// Allow says who may use a zone.
+// Allow says who may use a zone; people of the account may be named by their
+// addresses too.
 func (s *Service) Allow(ctx context.Context, who people.Actor, zone string, in Allowed) error {
 	return s.cfg.DB.Write(ctx, func(tx *store.Tx) error {
 		z, err := own(tx, who, zone)
@@ -244,6 +249,7 @@ func (s *Service) Allow(ctx context.Context, who people.Actor, zone string, in A
 			return err
 		}
 		var l fault.List
+		taken := map[string]bool{}
 		for _, what := range whats {
 			ids := *in.of(what)
 			if len(ids) > maxAllowed {
@@ -252,20 +258,31 @@ func (s *Service) Allow(ctx context.Context, who people.Actor, zone string, in A
 			}
 			slices.Sort(ids)
 			for _, id := range slices.Compact(ids) {
-				query := map[string]string{
-					"user":    "SELECT COUNT(*) FROM users WHERE id = ? AND account_id = ?",
-					"group":   "SELECT COUNT(*) FROM groups WHERE id = ? AND account_id = ?",
-					"account": "SELECT COUNT(*) FROM accounts WHERE id = ? AND parent_id = ?",
-				}[what]
-				var n int
-				if err := tx.Row(query, id, who.Account).Scan(&n); err != nil {
-					return err
+				query, args := "SELECT id FROM users WHERE (id = ? OR email = ?) AND account_id = ?", []any{id, strings.ToLower(strings.TrimSpace(id)), who.Account}
+				switch what {
+				case "group":
+					query, args = "SELECT id FROM groups WHERE id = ? AND account_id = ?", []any{id, who.Account}
+				case "account":
+					query, args = "SELECT id FROM accounts WHERE id = ? AND parent_id = ?", []any{id, who.Account}
 				}
-				if n == 0 {
-					l.Add(what+"s", "unknown-choice")
+				var found string
+				err := tx.Row(query, args...).Scan(&found)
+				if errors.Is(err, store.ErrNotFound) {
+					if what == "user" {
+						l.Add("users", "zone-user", cleanText(id, 100))
+					} else {
+						l.Add(what+"s", "unknown-choice")
+					}
 					break
 				}
-				if _, err := tx.Exec("INSERT INTO zone_users (zone_id, what, id) VALUES (?,?,?)", zone, what, id); err != nil {
+				if err != nil {
+					return err
+				}
+				if taken[what+found] {
+					continue // by id and by address
+				}
+				taken[what+found] = true
+				if _, err := tx.Exec("INSERT INTO zone_users (zone_id, what, id) VALUES (?,?,?)", zone, what, found); err != nil {
 					return err
 				}
 			}
