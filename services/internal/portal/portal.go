@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/mail"
 	"github.com/parley-meet/parley/services/internal/portal/meetings"
 	"github.com/parley-meet/parley/services/internal/portal/people"
+	"github.com/parley-meet/parley/services/internal/portal/releases"
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
 	"github.com/parley-meet/parley/services/internal/portal/web"
@@ -31,6 +33,8 @@ type Config struct {
 	Vault *vault.Vault
 	URL   *url.URL // that people and appliances use
 	Dir   string   // folder of files that are no database
+	// Blobs keeps the files of releases; nil is the folder releases in Dir.
+	Blobs releases.Blobs
 	// Pin is base64url of the SHA-256 of the SubjectPublicKeyInfo of the portal's
 	// own root, which enrolment tokens carry; "" when it has none.
 	Pin string
@@ -39,10 +43,11 @@ type Config struct {
 
 // Portal is the cloud side.
 type Portal struct {
-	Web   *web.Portal
-	Live  *live.Service
-	Zones *zones.Service
-	tasks []func(context.Context) error
+	Web      *web.Portal
+	Live     *live.Service
+	Releases *releases.Service
+	Zones    *zones.Service
+	tasks    []func(context.Context) error
 }
 
 // New puts a portal together. It starts nothing.
@@ -64,9 +69,17 @@ func New(cfg Config) (*Portal, error) {
 	p.Live = live.New(live.Config{DB: cfg.DB, Directory: z, Events: []live.Events{meet}, Revoked: zones.TopicRevoked, Changed: zones.TopicConfig, Log: cfg.Log})
 	z.SetLive(p.Live)
 	p.Zones = z
+	blobs := cfg.Blobs
+	if blobs == nil {
+		if blobs, err = releases.NewFolder(filepath.Join(cfg.Dir, "releases")); err != nil {
+			return nil, err
+		}
+	}
+	p.Releases = releases.New(cfg.DB, cfg.Vault, blobs, cfg.Log)
+	p.tasks = append(p.tasks, p.Releases.Run)
 	meet.SetControllers(p.Live.Controllers)
 	p.tasks = append(p.tasks, p.Live.Run, meet.Run)
-	p.Web = web.New(web.Config{Directory: dir, DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Zones: z, Live: p.Live, Meetings: meet, Upcoming: upcoming(meet), Log: cfg.Log})
+	p.Web = web.New(web.Config{Directory: dir, DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Zones: z, Releases: p.Releases, Live: p.Live, Meetings: meet, Upcoming: upcoming(meet), Log: cfg.Log})
 	return p, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/api"
@@ -90,36 +89,10 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// tally counts what callers have under way.
-type tally struct {
-	mu sync.Mutex
-	n  map[string]int
-}
-
-// enter counts one more of the caller in, if it may have so many.
-func (t *tally) enter(name string, most int) (leave func(), ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.n[name] >= most {
-		return nil, false
-	}
-	if t.n == nil {
-		t.n = map[string]int{}
-	}
-	t.n[name]++
-	return func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.n[name]--; t.n[name] == 0 {
-			delete(t.n, name)
-		}
-	}, true
-}
-
 // take counts the call in among those that hold one of slots, of which one
 // caller has at most so many; it waits as long for one.
 func (c *Console) take(k *call, what string, slots chan struct{}, most int, wait time.Duration) (release func(), err error) {
-	leave, ok := c.actors.enter(what+" "+k.who.Name, most)
+	leave, ok := c.actors.Enter(what+" "+k.who.Name, most)
 	if !ok {
 		return nil, errBusy
 	}

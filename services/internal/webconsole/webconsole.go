@@ -69,7 +69,7 @@ type Console struct {
 	ops      chan struct{} // likewise
 	follows  chan struct{} // likewise
 	reads    chan struct{} // likewise
-	actors   tally         // of those
+	actors   guard.Tally   // of those
 
 	gate     *gate
 	probe    *http.Client

@@ -60,7 +60,9 @@ func (p *Portal) allPages() []page {
 		p.signupPages(),
 		p.signinPages(),
 		p.mailPages(),
+		p.releasePages(),
 		p.meetingPages(),
+		p.downloadPages(),
 		p.joinPages(),
 		p.profilePages(),
 		p.apiPages(),
@@ -85,6 +87,7 @@ func (p *Portal) endpoints() []endpoint {
 		p.profileEndpoints(),
 		p.connectorEndpoints(),
 		p.linkEndpoints(),
+		p.downloadEndpoints(),
 		p.apiEndpoints(),
 	} {
 		out = append(out, list...)

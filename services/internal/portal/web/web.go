@@ -32,6 +32,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/mail"
 	"github.com/parley-meet/parley/services/internal/portal/meetings"
 	"github.com/parley-meet/parley/services/internal/portal/people"
+	"github.com/parley-meet/parley/services/internal/portal/releases"
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
 	"github.com/parley-meet/parley/services/internal/portal/zones"
@@ -53,10 +54,11 @@ const sessionCookie = "__Host-parley-portal"
 
 // Config is what a Portal works with.
 type Config struct {
-	DB    *store.DB
-	Vault *vault.Vault
-	Zones *zones.Service
-	Live  *live.Service
+	DB       *store.DB
+	Vault    *vault.Vault
+	Zones    *zones.Service
+	Live     *live.Service
+	Releases *releases.Service
 	// URL is the portal's own address as people and appliances use it,
 	// "https://portal.example.com".
 	URL  *url.URL
@@ -143,6 +145,7 @@ func (p *Portal) routes() http.Handler {
 	mux.HandleFunc("POST /language", p.language)
 	mux.HandleFunc("POST /logout", p.logout)
 	mux.Handle("GET /link", p.cfg.Live)
+	p.downloads(mux)
 	p.loginRoutes(mux)
 	p.pages = p.allPages()
 	for _, q := range p.pages {

@@ -1,0 +1,76 @@
+package releases
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/parley-meet/parley/services/internal/fault"
+	"github.com/parley-meet/parley/services/internal/portal/people"
+)
+
+// ImportDir publishes what mkovf wrote to a folder. The version is the OVF's; when
+// version is not empty it must be that. progress is told of each file's bytes and
+// may be nil. Nothing is seen of a version before all of it is there.
+func (s *Service) ImportDir(ctx context.Context, who people.Actor, dir, version string, n Notes, progress func(name string, done, size int64)) (Release, error) {
+	b, err := os.ReadFile(filepath.Join(dir, Variants[0].Prefix+".ovf"))
+	if err != nil {
+		return Release{}, fmt.Errorf("%s: is it the output folder of mkovf? %w", dir, err)
+	}
+	m := ovfVersion.FindSubmatch(b)
+	switch {
+	case m == nil && version == "":
+		return Release{}, errors.New("the OVF names no version: give one")
+	case m != nil && version != "" && version != string(m[1]):
+		return Release{}, fault.New("version", "release-other", Variants[0].Prefix+".ovf", string(m[1]))
+	case m != nil:
+		version = string(m[1])
+	}
+	if err := s.Begin(ctx, who, version, n); err != nil {
+		return Release{}, err
+	}
+	names := papers
+	for _, v := range Variants {
+		for _, k := range kinds {
+			names = append(names[:len(names):len(names)], v.Prefix+k.Ext)
+		}
+	}
+	for _, name := range names {
+		if err := s.importFile(ctx, dir, version, name, progress); err != nil {
+			return Release{}, err
+		}
+	}
+	if err := s.Publish(ctx, who, version); err != nil {
+		return Release{}, err
+	}
+	return s.Get(ctx, version)
+}
+
+func (s *Service) importFile(ctx context.Context, dir, version, name string, progress func(name string, done, size int64)) error {
+	// What is published is what stands in the folder, not elsewhere.
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	f, err := root.Open(name)
+	if err != nil {
+		return fmt.Errorf("%s is not complete: %w", dir, err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() {
+		return fmt.Errorf("%s is no regular file", filepath.Join(dir, name))
+	}
+	_, err = s.Put(ctx, version, name, st.Size(), f, func(done int64) {
+		if progress != nil {
+			progress(name, done, st.Size())
+		}
+	})
+	return err
+}

@@ -1,0 +1,69 @@
+"use strict";
+// Publishing a release: the version is begun, each file is sent by itself with its
+// progress, then all of it is published. What arrived stays when something fails.
+(() => {
+  const form = /** @type {HTMLFormElement | null} */ (document.querySelector("form[data-upload]"));
+  if (!form) return;
+  const files = /** @type {HTMLInputElement} */ (form.querySelector("[data-files]"));
+  const progress = /** @type {HTMLElement} */ (form.querySelector("[data-progress]"));
+  const bar = /** @type {HTMLProgressElement} */ (form.querySelector("progress"));
+  const text = /** @type {HTMLElement} */ (form.querySelector("[data-progress-text]"));
+  const summary = /** @type {HTMLElement} */ (form.querySelector("[data-summary]"));
+  const button = /** @type {HTMLButtonElement} */ (form.querySelector("button.primary"));
+
+  /** @param {string} name */
+  const value = (name) => /** @type {HTMLInputElement} */ (form.elements.namedItem(name)).value.trim();
+
+  /** Sends a request; tells the share that is sent.
+   * @param {string} method @param {string} path @param {XMLHttpRequestBodyInit | null} body @param {string} kind @param {(sent: number) => void} [told]
+   * @returns {Promise<void>} */
+  const send = (method, path, body, kind, told) => new Promise((done, failed) => {
+    const x = new XMLHttpRequest();
+    x.open(method, path);
+    if (kind) x.setRequestHeader("Content-Type", kind);
+    x.setRequestHeader("Accept-Language", document.documentElement.lang);
+    if (told) x.upload.onprogress = (e) => told(e.loaded);
+    x.onerror = () => failed(new Error(document.body.dataset.lost || ""));
+    x.onload = () => {
+      if (x.status < 300) return done();
+      let why = form.dataset.failed || "";
+      try {
+        const p = JSON.parse(x.responseText).error;
+        why = [p.message, ...(p.fields || []).map((/** @type {{message: string}} */ f) => f.message)].join(" ");
+      } catch { /* not from the portal */ }
+      failed(new Error(why));
+    };
+    x.send(body);
+  });
+
+  form.addEventListener("submit", async (e) => {
+    e.preventDefault();
+    summary.hidden = true;
+    button.disabled = true;
+    progress.hidden = false;
+    try {
+      const version = value("version");
+      const path = "/api/v1/operator/releases/" + encodeURIComponent(version);
+      await send("POST", "/api/v1/operator/releases", JSON.stringify({ version, notes: { en: value("notes.en"), ru: value("notes.ru") } }), "application/json");
+      const list = [...(files.files || [])];
+      const all = list.reduce((n, f) => n + f.size, 0) || 1;
+      let before = 0;
+      for (const f of list) {
+        text.textContent = (form.dataset.sending || "") + " " + f.name;
+        await send("PUT", path + "/files/" + encodeURIComponent(f.name), f, "application/octet-stream", (n) => { bar.value = 100 * (before + n) / all; });
+        before += f.size;
+      }
+      bar.value = 100;
+      await send("POST", path + "/publish", null, "");
+      text.textContent = form.dataset.published || "";
+      location.reload();
+    } catch (why) {
+      summary.textContent = why instanceof Error ? why.message : String(why);
+      summary.hidden = false;
+      summary.focus();
+      progress.hidden = true;
+    } finally {
+      button.disabled = false;
+    }
+  });
+})();
