@@ -92,6 +92,7 @@ type Client struct {
 	config  int64  // generation that Config got last
 	dropped int
 	asks    []Renew // for browsers' certificates
+	asked   int     // how often
 }
 
 // NewClient returns a client. It starts nothing.
@@ -162,6 +163,7 @@ func (c *Client) AskForBrowsers(request string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asks = []Renew{{For: "browsers", Request: request}} // a later one replaces it
+	c.asked++
 	kick(c.post)
 }
 
@@ -192,7 +194,7 @@ func (c *Client) Run(ctx context.Context) error {
 		var bye byeError
 		if errors.As(err, &bye) {
 			switch bye.Why {
-			case "revoked", "disabled":
+			case "revoked", "disabled", "refused":
 				wait = offWait/2 + time.Duration(mrand.Float64()*float64(offWait))
 			case "stopping":
 				wait = time.Duration(mrand.Float64() * float64(min(max(bye.After, 0), backoffMost)))
@@ -405,7 +407,7 @@ func (s *session) write(ctx context.Context) error {
 // outbox sends the events and requests that wait.
 func (s *session) outbox(ctx context.Context) error {
 	s.c.mu.Lock()
-	events, asks := append([]Event(nil), s.c.outbox...), s.c.asks
+	events, asks, number := append([]Event(nil), s.c.outbox...), s.c.asks, s.c.asked
 	s.c.mu.Unlock()
 	for _, e := range events {
 		if e.Number <= s.sent {
@@ -423,8 +425,8 @@ func (s *session) outbox(ctx context.Context) error {
 	}
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	if len(s.c.asks) == len(asks) {
-		s.c.asks = nil
+	if s.c.asked == number {
+		s.c.asks = nil // nobody has asked for something else meanwhile
 	}
 	return nil
 }

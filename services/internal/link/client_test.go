@@ -1,6 +1,13 @@
 package link
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"math/big"
+	"net"
 	"testing"
 	"time"
 )
@@ -58,4 +65,49 @@ func FuzzParse(f *testing.F) {
 			_ = m.Into(v) // an error, never a panic
 		}
 	})
+}
+
+// A certificate that is trusted, but for another name, is no portal's: neither by
+// name nor by address.
+func TestVerifyName(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	make := func(c *x509.Certificate) *x509.Certificate {
+		der, err := x509.CreateCertificate(rand.Reader, c, root, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	root = make(root)
+	leaf := make(&x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: root.NotBefore, NotAfter: root.NotAfter, DNSNames: []string{"portal.example"}, IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1)}})
+	roots := x509.NewCertPool()
+	roots.AddCert(root)
+	sum := sha256.Sum256(root.RawSubjectPublicKeyInfo)
+	none := x509.NewCertPool()
+	for host, good := range map[string]bool{"portal.example": true, "192.0.2.1": true, "evil.example": false, "192.0.2.2": false, "": false} {
+		for what, err := range map[string]error{
+			"a usual root":  verify([]*x509.Certificate{leaf, root}, host, roots, nil, now),
+			"a pinned root": verify([]*x509.Certificate{leaf, root}, host, none, sum[:], now),
+		} {
+			if (err == nil) != good {
+				t.Errorf("%q by %s: %v", host, what, err)
+			}
+		}
+	}
+	other := sha256.Sum256(nil)
+	if verify([]*x509.Certificate{leaf, root}, "portal.example", none, other[:], now) == nil {
+		t.Error("another pin was taken")
+	}
+	if verify([]*x509.Certificate{leaf, root}, "portal.example", roots, nil, now.Add(2*time.Hour)) == nil {
+		t.Error("an old certificate was taken")
+	}
 }

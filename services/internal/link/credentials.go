@@ -53,25 +53,33 @@ func (c Credentials) http(roots *x509.CertPool, proxy func(*http.Request) (*url.
 	if err != nil {
 		return nil, err
 	}
-	conf := trust(roots, c.Pin)
-	conf.NextProtos = []string{ALPN, "http/1.1"}
-	conf.MinVersion = tls.VersionTLS13
-	// The portal asks without naming authorities: there is one for each zone.
-	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	conf := func(host string) *tls.Config {
+		conf := trust(roots, c.Pin)(host)
+		conf.NextProtos = []string{ALPN, "http/1.1"}
+		conf.MinVersion = tls.VersionTLS13
+		// The portal asks without naming authorities: there is one for each zone.
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+		return conf
+	}
 	return &http.Client{Transport: &http.Transport{DialTLSContext: dialer{conf, roots, proxy}.dial}}, nil
 }
 
-// trust returns a configuration that takes a server by the usual roots, or by a
-// chain to the root that is pinned.
-func trust(roots *x509.CertPool, pin []byte) *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		// The standard check knows one pool of roots; VerifyConnection does it all,
-		// name and time included.
-		InsecureSkipVerify: true,
-		VerifyConnection: func(s tls.ConnectionState) error {
-			return verify(s.PeerCertificates, s.ServerName, roots, pin, time.Now())
-		},
+// trust returns what makes the configuration for a server of that name or
+// address: it is taken by the usual roots, or by a chain to the root that is
+// pinned.
+func trust(roots *x509.CertPool, pin []byte) func(host string) *tls.Config {
+	return func(host string) *tls.Config {
+		return &tls.Config{
+			MinVersion: tls.VersionTLS12,
+			ServerName: host,
+			// The standard check knows one pool of roots; VerifyConnection does it all,
+			// name and time included.
+			InsecureSkipVerify: true,
+			VerifyConnection: func(s tls.ConnectionState) error {
+				// Not s.ServerName: that is empty where host is an address.
+				return verify(s.PeerCertificates, host, roots, pin, time.Now())
+			},
+		}
 	}
 }
 
@@ -79,6 +87,9 @@ func trust(roots *x509.CertPool, pin []byte) *tls.Config {
 func verify(chain []*x509.Certificate, name string, roots *x509.CertPool, pin []byte, now time.Time) error {
 	if len(chain) == 0 {
 		return errors.New("the portal shows no certificate")
+	}
+	if name == "" { // x509 would take any
+		return errors.New("the portal has no name")
 	}
 	opts := x509.VerifyOptions{DNSName: name, Roots: roots, Intermediates: x509.NewCertPool(), CurrentTime: now}
 	for _, c := range chain[1:] {
@@ -164,7 +175,7 @@ func Enrol(ctx context.Context, o EnrolOptions) (Credentials, error) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+t.Secret)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trust(o.Roots, t.Pin), Proxy: o.Proxy},
+	client := &http.Client{Transport: &http.Transport{DialTLSContext: dialer{trust(o.Roots, t.Pin), o.Roots, o.Proxy}.dial},
 		// A redirect would carry the token elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	defer client.CloseIdleConnections()

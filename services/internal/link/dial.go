@@ -16,7 +16,7 @@ import (
 // dialer opens the TLS connection of a link. http.Transport does not name an own
 // ALPN protocol for a request that upgrades, with a proxy or without.
 type dialer struct {
-	tls   *tls.Config
+	tls   func(host string) *tls.Config
 	roots *x509.CertPool // of a proxy that is reached by TLS
 	proxy func(*http.Request) (*url.URL, error)
 }
@@ -42,9 +42,7 @@ func (d dialer) dial(ctx context.Context, network, addr string) (net.Conn, error
 	if err != nil {
 		return nil, err
 	}
-	conf := d.tls.Clone()
-	conf.ServerName = host
-	t := tls.Client(conn, conf)
+	t := tls.Client(conn, d.tls(host))
 	if err := t.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, err

@@ -103,7 +103,7 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Web.Serve
 
 // TLS returns the listener's configuration: base, and what links of appliances
 // need beside it.
-func (p *Portal) TLS(base *tls.Config) *tls.Config { return base }
+func (p *Portal) TLS(base *tls.Config) *tls.Config { return live.TLS(base) }
 
 // Run carries the portal's tasks out until ctx ends; then streams end too.
 func (p *Portal) Run(ctx context.Context) error {

@@ -127,7 +127,9 @@ func TestCloseAndPurge(t *testing.T) {
 		sub := r.db.Subscribe(zones.TopicConfig)
 		defer sub.Close()
 		var zone string
-		r.write(func(tx *store.Tx) error { return tx.Row("SELECT id FROM zones WHERE account_id = ?", own.Account).Scan(&zone) })
+		r.write(func(tx *store.Tx) error {
+			return tx.Row("SELECT id FROM zones WHERE account_id = ?", own.Account).Scan(&zone)
+		})
 		r.want("the wrong name", r.dir.Close(ctx, own, "acme"), "name account-typed")
 		r.want("close", r.dir.Close(ctx, own, "Acme"), nil)
 		for n := range sub.C { // whoever holds links to its appliances is told

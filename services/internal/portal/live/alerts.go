@@ -2,7 +2,8 @@ package live
 
 import (
 	"context"
-	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/link"
@@ -40,13 +41,13 @@ func Judge(st State, zone []State, now time.Time) map[string]string {
 		return out // of what it said last nothing is certain
 	}
 	if d := st.Status.Clock.Sub(st.Contact); d > clockOff || d < -clockOff {
-		out["clock"] = d.Round(time.Second).String()
+		out["clock"] = d.Round(10 * time.Second).String()
 	}
 	if c := st.Status.Certificate; c != nil && c.Expires.Sub(now) < certSoon {
 		out["certificate"] = c.Expires.UTC().Format("2006-01-02")
 	}
 	if st.Status.Limit > 0 && float64(st.Status.Participants) >= capacity*float64(st.Status.Limit) {
-		out["capacity"] = fmt.Sprintf("%d/%d", st.Status.Participants, st.Status.Limit)
+		out["capacity"] = strconv.Itoa(st.Status.Limit)
 	}
 	if st.Role == link.Controller {
 		routers := false
@@ -58,11 +59,11 @@ func Judge(st State, zone []State, now time.Time) map[string]string {
 		}
 	}
 	if len(st.Status.Problems) > 0 {
-		p := st.Status.Problems[0]
-		out["problem"] = p.Code
-		if p.Detail != "" {
-			out["problem"] += ": " + p.Detail
+		var all []string
+		for _, p := range st.Status.Problems {
+			all = append(all, strings.TrimSuffix(p.Code+": "+p.Detail, ": "))
 		}
+		out["problem"] = strings.Join(all, "; ")
 	}
 	return out
 }

@@ -35,8 +35,9 @@ type Directory interface {
 	Check(ctx context.Context, appliance string) error
 	// Config returns what the appliance is told.
 	Config(ctx context.Context, appliance string) (link.Config, error)
-	// Renew answers a request for a certificate.
-	Renew(ctx context.Context, appliance string, r link.Renew) (link.Renewed, error)
+	// Renew answers a request for a certificate of an appliance whose link stands
+	// by the certificate of that serial number.
+	Renew(ctx context.Context, appliance, serial string, r link.Renew) (link.Renewed, error)
 }
 
 // State is an appliance as the portal saw it last.

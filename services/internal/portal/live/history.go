@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
@@ -118,7 +119,7 @@ func (s *Service) History(ctx context.Context, who people.Actor, zone, name stri
 		return r.Name == name
 	})
 	if i < 0 {
-		i = 0
+		return History{}, fault.New("range", "choice", cut(name, 20), "1h, 24h, 7d, 90d")
 	}
 	r := Ranges[i]
 	now := s.now()

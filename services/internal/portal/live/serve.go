@@ -290,7 +290,7 @@ func (c *conn) read(ctx context.Context, st State, boot string, event uint64) er
 			}
 			out := link.Renewed{For: cut(r.For, 20), Error: "too many requests: wait an hour"}
 			if renewals.Allow() {
-				if out, err = c.s.cfg.Directory.Renew(ctx, c.id.Appliance, r); err != nil {
+				if out, err = c.s.cfg.Directory.Renew(ctx, c.id.Appliance, c.id.Serial, r); err != nil {
 					out.Error = err.Error()
 					if fault.Of(err) == nil {
 						c.s.cfg.Log.Error("renew", "appliance", c.id.Appliance, "error", err)
@@ -307,8 +307,9 @@ func (c *conn) read(ctx context.Context, st State, boot string, event uint64) er
 	}
 }
 
+// refuse says what was wrong; nothing is read from the connection any more.
 func (c *conn) refuse(err error) error {
-	c.end(link.Bye{Why: "refused", Detail: cut(err.Error(), 200)})
+	c.last(link.Bye{Why: "refused", Detail: cut(err.Error(), 200)})
 	return err
 }
 

@@ -256,7 +256,8 @@ func (s *Service) flush(ctx context.Context) {
 			// An appliance may have been removed with its zone meanwhile.
 			if _, err := tx.Exec(`INSERT INTO appliance_live (appliance_id, zone_id, account_id, role, host, version, status, contact, instance)
 SELECT p.id, p.zone_id, p.account_id, p.role, ?, ?, ?, ?, ? FROM appliances p WHERE p.id = ?
-ON CONFLICT (appliance_id) DO UPDATE SET host = excluded.host, version = excluded.version, status = excluded.status, contact = excluded.contact, instance = excluded.instance`,
+ON CONFLICT (appliance_id) DO UPDATE SET host = excluded.host, version = excluded.version, status = excluded.status, contact = excluded.contact, instance = excluded.instance
+WHERE appliance_live.contact <= excluded.contact`,
 				st.Host, st.Version, string(b), store.Millis(st.Contact), s.instance, id); err != nil {
 				return err
 			}

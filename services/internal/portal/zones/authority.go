@@ -264,8 +264,9 @@ func check(tx *store.Tx, id string) error {
 	return nil
 }
 
-// Renew answers an appliance's request for a certificate.
-func (s *Service) Renew(ctx context.Context, id string, r link.Renew) (link.Renewed, error) {
+// Renew answers an appliance's request for a certificate; shown is the serial
+// number of the one by which its link stands.
+func (s *Service) Renew(ctx context.Context, id, shown string, r link.Renew) (link.Renewed, error) {
 	out := link.Renewed{For: r.For}
 	req, err := ParseRequest(r.Request)
 	if err != nil {
@@ -290,7 +291,9 @@ func (s *Service) Renew(ctx context.Context, id string, r link.Renew) (link.Rene
 				return err
 			}
 			out.Certificate = leafPEM(c) + chain(list[:1])
-			_, err = tx.Exec("UPDATE appliances SET previous = serial, serial = ?, expires = ? WHERE id = ?", c.SerialNumber.Text(16), store.Millis(c.NotAfter), id)
+			// The certificate that the link shows stays good until the next one is
+			// shown: answers may be lost, again and again.
+			_, err = tx.Exec("UPDATE appliances SET previous = ?, serial = ?, expires = ? WHERE id = ?", shown, c.SerialNumber.Text(16), store.Millis(c.NotAfter), id)
 			return err
 		})
 		return out, err

@@ -19,7 +19,7 @@ import (
 // Bounds of an account's connector.
 const (
 	maxZones  = 50
-	maxTokens = 100 // of an account, also those that are not good any more
+	maxTokens = 100 // of an account that are good
 	maxName   = 64  // characters of a zone's name or a token's title
 )
 

@@ -50,6 +50,9 @@ type TokenInput struct {
 	Days  int    `json:"days"` // that it lives; 0 is without end
 }
 
+// keptEnded is how long tokens that ended are shown.
+const keptEnded = 90 * 24 * time.Hour
+
 // maxDays is the longest life of a token that ends.
 const maxDays = 3650
 
@@ -102,12 +105,8 @@ func (s *Service) AddToken(ctx context.Context, who people.Actor, in TokenInput)
 		if err != nil {
 			return err
 		}
-		var n int
-		if err := tx.Row("SELECT COUNT(*) FROM enrol_tokens WHERE account_id = ?", who.Account).Scan(&n); err != nil {
+		if err := s.room(tx, who); err != nil {
 			return err
-		}
-		if n >= maxTokens {
-			return fault.New("", "token-many", maxTokens)
 		}
 		expires := time.Time{}
 		if in.Days > 0 {
@@ -119,6 +118,24 @@ func (s *Service) AddToken(ctx context.Context, who people.Actor, in TokenInput)
 		return people.Audit(tx, who, "token.add", m.Token.ID, map[string]any{"title": title, "zone": z.Name})
 	})
 	return m, err
+}
+
+// room makes room for a token: those that ended long ago go, and of the others
+// there is a bound.
+func (s *Service) room(tx *store.Tx, who people.Actor) error {
+	now := s.now()
+	old := store.Millis(now.Add(-keptEnded))
+	if _, err := tx.Exec("DELETE FROM enrol_tokens WHERE account_id = ? AND (revoked <> 0 AND revoked < ? OR expires <> 0 AND expires < ?)", who.Account, old, old); err != nil {
+		return err
+	}
+	var n int
+	if err := tx.Row("SELECT COUNT(*) FROM enrol_tokens WHERE account_id = ? AND revoked = 0 AND (expires = 0 OR expires > ?)", who.Account, store.Millis(now)).Scan(&n); err != nil {
+		return err
+	}
+	if n >= maxTokens {
+		return fault.New("", "token-many", maxTokens)
+	}
+	return nil
 }
 
 func (s *Service) addToken(tx *store.Tx, who people.Actor, zone, title string, expires time.Time) (MadeToken, error) {
@@ -158,6 +175,9 @@ func (s *Service) RotateToken(ctx context.Context, who people.Actor, id string, 
 		}
 		if !t.Good(s.now()) {
 			return fault.New("", "token-ended")
+		}
+		if err := s.room(tx, who); err != nil {
+			return err
 		}
 		expires := t.Expires
 		if !expires.IsZero() {

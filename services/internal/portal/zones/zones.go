@@ -1,6 +1,12 @@
 // Package zones is the meeting connector as an account has it: its zones, the
 // tokens that enrol appliances, each zone's own authority, the appliances, what
 // they are told, and the way from test to production.
+//
+// A zone's authority is made with the zone. Its key is in the database (table
+// zone_keys), sealed by the portal's master key and bound to its row: whoever has
+// a copy of the database alone cannot read it, whoever also has the master key
+// can, and so can the portal's process, which opens it to sign and forgets it.
+// Appliances' keys never leave them; of tokens the database has a hash.
 package zones
 
 import (
