@@ -153,12 +153,12 @@ func (k *call) notices(d *homeData) error {
 	if len(w) > 0 {
 		d.Notices = append(d.Notices, Notice{Title: k.words.T("home.mails", len(w)), Text: k.words.T("home.mails.text"), Path: "/operator/mail", Bad: s.Host != ""})
 	}
-	for _, more := range k.p.cfg.Attention {
-		list, err := more(k.ctx(), k.who, k.words)
-		if err != nil {
-			return err
-		}
-		d.Notices = append(d.Notices, list...)
+	list, err := k.p.cfg.Releases.List(k.ctx(), true)
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		d.Notices = append(d.Notices, Notice{Title: k.words.T("home.no-releases"), Text: k.words.T("home.no-releases.text"), Path: k.page("/operator/releases")})
 	}
 	return nil
 }

@@ -39,6 +39,9 @@ func TestOverview(t *testing.T) {
 	if s := page(small); strings.Contains(s, "data-step") || !strings.Contains(s, "Business, Education") {
 		t.Error("a Basic account is not told why it has no connector")
 	}
+	if s := page(p.Operator()); !strings.Contains(s, `href="/operator/releases"`) || !strings.Contains(s, `href="/operator/mail"`) {
+		t.Error("an operator is not told that there is no release and no mail server")
+	}
 	exec("UPDATE accounts SET connector_enabled = 1 WHERE id = ?", a.ID)
 	exec("INSERT INTO zones (id, account_id, name, created) VALUES ('z',?,'Z',1)", a.ID)
 	exec("INSERT INTO enrol_tokens (id, account_id, zone_id, title, sum, created_by, created, expires, revoked) VALUES ('t',?,'z','T','s','u',1,0,1)", a.ID)

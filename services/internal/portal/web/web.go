@@ -69,9 +69,6 @@ type Config struct {
 	// Upcoming lists the actor's next meetings for the overview, the soonest
 	// first; nil is none.
 	Upcoming func(context.Context, people.Actor) ([]Upcoming, error)
-	// Attention lists what waits for an operator of the portal, of topics that
-	// the overview does not know.
-	Attention []func(context.Context, people.Actor, *look.Words) ([]Notice, error)
 	// Meetings keeps meetings and lets people in.
 	Meetings *meetings.Service
 }
