@@ -118,6 +118,25 @@ func (p *Portal) meetingPages() []page {
 	}
 }
 
+// ticketKeyPages are the portal's operator's.
+func (p *Portal) ticketKeyPages() []page {
+	return []page{{Path: "/operator/tickets", Section: "operator", Title: "ticketkeys.title", Template: "ticketkeys", Need: needOperator, Load: func(k *call) (any, error) {
+		list, err := k.p.cfg.Meetings.Keys(k.ctx(), k.who)
+		var d ticketKeysData
+		for _, key := range list {
+			d.Rows = append(d.Rows, ticketKeyRow{key, when(key.Signs)})
+		}
+		return d, err
+	}}}
+}
+
+type ticketKeysData struct{ Rows []ticketKeyRow }
+
+type ticketKeyRow struct {
+	meetings.Key
+	At moment
+}
+
 // occurrencesShown is how many a page lists.
 const occurrencesShown = 60
 

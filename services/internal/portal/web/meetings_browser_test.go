@@ -196,6 +196,10 @@ func TestMeetInBrowser(t *testing.T) {
 			open("/meetings")
 			shot("meetings-member")
 
+			become(t, b, p, p.Operator())
+			open("/operator/tickets")
+			shot("ticket-keys")
+
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			for _, uri := range d.uris {

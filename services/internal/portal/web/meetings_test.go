@@ -153,7 +153,11 @@ func TestMeetingAPI(t *testing.T) {
 			t.Errorf("%d", a.Status)
 		}
 	}
-	p.Client(p.Operator()).JSON("POST", "/api/v1/operator/ticket-keys/replace", nil, nil)
+	op := p.Client(p.Operator())
+	op.JSON("POST", "/api/v1/operator/ticket-keys/replace", nil, nil)
+	if page := op.Do("GET", "/operator/tickets", nil); page.Status != http.StatusOK || !bytes.Contains(page.Body, []byte("signs now")) {
+		t.Errorf("%d %s", page.Status, page.Body)
+	}
 	if b := guest.Do("GET", "/.well-known/jwks.json", nil); bytes.Equal(a.Body, b.Body) {
 		t.Error("the keys are the same")
 	}

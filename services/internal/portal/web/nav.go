@@ -61,6 +61,7 @@ func (p *Portal) allPages() []page {
 		p.signinPages(),
 		p.mailPages(),
 		p.releasePages(),
+		p.ticketKeyPages(),
 		p.meetingPages(),
 		p.downloadPages(),
 		p.joinPages(),
