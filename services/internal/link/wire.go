@@ -166,7 +166,8 @@ type Ack struct {
 // Config is what the portal tells an appliance.
 type Config struct {
 	Generation int64           `json:"generation"`
-	Zone       string          `json:"zone"` // name
+	Zone       string          `json:"zone"`   // name
+	Portal     string          `json:"portal"` // its address: the issuer of tickets
 	Production bool            `json:"production"`
 	PublicName string          `json:"publicName,omitempty"` // of this controller
 	External   []string        `json:"external,omitempty"`   // addresses outside 1:1 NAT

@@ -53,7 +53,9 @@ func (p *Portal) allPages() []page {
 		p.homePages(),
 		p.usersPages(),
 		p.connectorPages(),
+		p.downloadPages(),
 		p.configurePages(),
+		p.monitorPages(),
 		p.activatePages(),
 		p.accountPages(),
 		p.operatorPages(),
@@ -63,7 +65,6 @@ func (p *Portal) allPages() []page {
 		p.releasePages(),
 		p.ticketKeyPages(),
 		p.meetingPages(),
-		p.downloadPages(),
 		p.joinPages(),
 		p.profilePages(),
 		p.apiPages(),
@@ -89,6 +90,7 @@ func (p *Portal) endpoints() []endpoint {
 		p.connectorEndpoints(),
 		p.linkEndpoints(),
 		p.downloadEndpoints(),
+		p.monitorEndpoints(),
 		p.apiEndpoints(),
 	} {
 		out = append(out, list...)

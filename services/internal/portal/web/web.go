@@ -143,6 +143,7 @@ func (p *Portal) routes() http.Handler {
 	mux.HandleFunc("POST /logout", p.logout)
 	mux.Handle("GET /link", p.cfg.Live)
 	p.downloads(mux)
+	mux.HandleFunc("GET /connector/monitor/events", p.monitorEvents())
 	p.loginRoutes(mux)
 	p.pages = p.allPages()
 	for _, q := range p.pages {

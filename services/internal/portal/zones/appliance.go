@@ -319,7 +319,7 @@ func (s *Service) Config(ctx context.Context, id string) (link.Config, error) {
 		if err != nil {
 			return err
 		}
-		c = link.Config{Generation: z.Generation, Zone: z.Name, Production: !acc.Production.IsZero(), PublicName: a.PublicName, External: a.External,
+		c = link.Config{Generation: z.Generation, Zone: z.Name, Portal: strings.TrimSuffix(s.cfg.URL.String(), "/"), Production: !acc.Production.IsZero(), PublicName: a.PublicName, External: a.External,
 			Authority: chain(list), Appliances: []link.Peer{}, Keys: json.RawMessage(`{"keys":[]}`)}
 		peers, err := listAppliances(tx, "p.zone_id = ? AND p.revoked = 0", z.ID)
 		for _, p := range peers {
