@@ -2,7 +2,6 @@ package web
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/link"
@@ -231,7 +230,10 @@ func (k *call) applianceRow(a zones.Appliance, states []live.State) applianceRow
 	}
 	state := "unknown"
 	if i >= 0 {
-		state, r.BrowsersUntil = browserCertificate(states[i].Status.Certificate, a.PublicName, time.Now())
+		c := states[i].Status.Certificate
+		if state = zones.BrowserCertificate(c, a.PublicName, time.Now()); c != nil {
+			r.BrowsersUntil = when(c.Expires)
+		}
 	}
 	r.Browsers = k.words.T("configure.cert." + state)
 	r.BrowsersMark = map[string]string{"good": "ready", "unknown": "stopped"}[state]
@@ -239,32 +241,6 @@ func (k *call) applianceRow(a zones.Appliance, states []live.State) applianceRow
 		r.BrowsersMark = "starting"
 	}
 	return r
-}
-
-// browserCertificate judges what a controller shows browsers: "good", "none",
-// "expired", "untrusted", or "name" when it is for other names.
-func browserCertificate(c *link.Certificate, name string, now time.Time) (string, moment) {
-	switch {
-	case c == nil:
-		return "none", moment{}
-	case !now.Before(c.Expires):
-		return "expired", when(c.Expires)
-	case !c.Trusted:
-		return "untrusted", when(c.Expires)
-	case name != "" && !slices.ContainsFunc(c.Names, func(n string) bool { return covers(n, name) }):
-		return "name", when(c.Expires)
-	}
-	return "good", when(c.Expires)
-}
-
-// covers reports whether a name of a certificate is good for a host (RFC 6125,
-// 6.4.3: a star is the whole first label).
-func covers(name, host string) bool {
-	if rest, ok := strings.CutPrefix(name, "*."); ok {
-		_, host, _ = strings.Cut(host, ".")
-		return strings.EqualFold(rest, host)
-	}
-	return strings.EqualFold(name, host)
 }
 
 type activateData struct {

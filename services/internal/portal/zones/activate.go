@@ -3,6 +3,7 @@ package zones
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,13 +47,47 @@ func (s *Service) Readiness(ctx context.Context, who people.Actor) (Readiness, e
 	if err != nil {
 		return Readiness{}, err
 	}
-	r := judge(states, s.now())
+	list, err := s.Appliances(ctx, who)
+	if err != nil {
+		return Readiness{}, err
+	}
+	names := map[string]string{}
+	for _, a := range list {
+		names[a.ID] = a.PublicName
+	}
+	r := judge(states, names, s.now())
 	r.Production = c.Account.Production
 	return r, nil
 }
 
-// judge is the checklist of what was seen.
-func judge(states []live.State, now time.Time) Readiness {
+// BrowserCertificate judges what a controller with a public name shows browsers:
+// "good", "none", "expired", "untrusted", or "name" when it is for other names.
+func BrowserCertificate(c *link.Certificate, name string, now time.Time) string {
+	switch {
+	case c == nil:
+		return "none"
+	case !now.Before(c.Expires):
+		return "expired"
+	case !c.Trusted:
+		return "untrusted"
+	case name != "" && !slices.ContainsFunc(c.Names, func(n string) bool { return covers(n, name) }):
+		return "name"
+	}
+	return "good"
+}
+
+// covers reports whether a name of a certificate is good for a host (RFC 6125,
+// 6.4.3: a star is the whole first label).
+func covers(name, host string) bool {
+	if rest, ok := strings.CutPrefix(name, "*."); ok {
+		_, host, _ = strings.Cut(host, ".")
+		return strings.EqualFold(rest, host)
+	}
+	return strings.EqualFold(name, host)
+}
+
+// judge is the checklist of what was seen; publicNames are by appliance.
+func judge(states []live.State, publicNames map[string]string, now time.Time) Readiness {
 	var running, controllers, routers []live.State
 	for _, st := range states {
 		if !st.Running(now) {
@@ -108,7 +143,7 @@ func judge(states []live.State, now time.Time) Readiness {
 	})
 	add("certificate", controllers, func(st live.State) bool {
 		c := st.Status.Certificate
-		return c == nil || !c.Trusted || c.Expires.Sub(now) < certWarning
+		return BrowserCertificate(c, publicNames[st.Appliance], now) != "good" || c.Expires.Sub(now) < certWarning
 	})
 	for _, c := range out.Checks {
 		out.Ready = out.Ready && !(c.Must && c.State != "good")

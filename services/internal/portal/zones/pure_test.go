@@ -18,7 +18,7 @@ func TestJudge(t *testing.T) {
 	good := func(role link.Role) live.State {
 		st := live.State{Appliance: string(role), Role: role, Host: string(role), Contact: now.Add(-time.Second)}
 		st.Status = link.Status{HTTPS: 443, Media: []uint16{8801}, Clock: st.Contact, Synced: true,
-			Certificate: &link.Certificate{Expires: now.Add(certWarning + time.Hour), Trusted: true}}
+			Certificate: &link.Certificate{Names: []string{"*.example.com"}, Expires: now.Add(certWarning + time.Hour), Trusted: true}}
 		return st
 	}
 	c, m := good(link.Controller), good(link.Router)
@@ -51,9 +51,10 @@ func TestJudge(t *testing.T) {
 		{"clock alone", []live.State{with(both, func(s *live.State) { s.Status.Synced = false })}, "good good good warn good"},
 		{"certificate not trusted", []live.State{with(both, func(s *live.State) { s.Status.Certificate.Trusted = false })}, "good good good good warn"},
 		{"certificate ends", []live.State{with(both, func(s *live.State) { s.Status.Certificate.Expires = now.Add(certWarning - time.Hour) })}, "good good good good warn"},
+		{"certificate for another name", []live.State{with(both, func(s *live.State) { s.Status.Certificate.Names = []string{"*.meet.example.com", "example.com"} })}, "good good good good warn"},
 		{"no certificate", []live.State{with(both, func(s *live.State) { s.Status.Certificate = nil })}, "good good good good warn"},
 	} {
-		r := judge(x.list, now)
+		r := judge(x.list, map[string]string{"controller": "meet.example.com"}, now)
 		var got []string
 		for _, check := range r.Checks {
 			got = append(got, check.State)
