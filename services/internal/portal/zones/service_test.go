@@ -210,6 +210,7 @@ func TestTokens(t *testing.T) {
 		r.enrol(old)
 		_, err = r.s.RotateToken(ctx, who, old.Token.ID, maxGrace+1)
 		r.refused(err, "number")
+		r.clock = r.clock.Add(time.Minute)
 		next, err := r.s.RotateToken(ctx, who, old.Token.ID, 2)
 		r.ok(err)
 		r.enrol(old) // within the grace
@@ -224,7 +225,7 @@ func TestTokens(t *testing.T) {
 		r.is(err, ErrToken)
 		list, err := r.s.Tokens(ctx, who)
 		r.ok(err)
-		if len(list) != 2 || list[0].Appliances+list[1].Appliances != 3 {
+		if len(list) != 2 || list[0].ID != next.Token.ID || list[0].Appliances+list[1].Appliances != 3 {
 			r.Errorf("%+v", list)
 		}
 		// Without appliances they stay; with them they are out, and no others.

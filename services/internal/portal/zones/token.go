@@ -79,7 +79,7 @@ func (s *Service) Tokens(ctx context.Context, who people.Actor) ([]Token, error)
 			t, err := scanToken(scan)
 			out = append(out, t)
 			return err
-		}, "SELECT "+tokenColumns+" FROM enrol_tokens t WHERE t.account_id = ? ORDER BY t.id DESC", who.Account)
+		}, "SELECT "+tokenColumns+" FROM enrol_tokens t WHERE t.account_id = ? ORDER BY t.created DESC, t.id DESC", who.Account)
 	})
 	return out, err
 }
