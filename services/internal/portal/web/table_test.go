@@ -134,6 +134,7 @@ type caller struct {
 	label  string
 	cookie string
 	bearer string
+	child  bool // of a sub-account
 }
 
 // as returns a person with a session.
