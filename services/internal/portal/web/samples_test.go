@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 
@@ -115,7 +116,7 @@ var samples = map[string]sampler{
 
 	"getConnector": plain, "getReadiness": plain, "listEnrolmentTokens": plain, "listAppliances": plain,
 	"enableConnector": with(func(w *world) object { return object{"zone": w.marker + " Zone"} }), "disableConnector": plain,
-	"setProduction":        with(fixed(object{"on": true, "accept": true})),
+	"setProduction":        with(fixed(object{"on": false})),
 	"addEnrolmentToken":    with(func(w *world) object { return object{"zone": w.ids["zone"], "title": w.marker, "days": 30} }),
 	"rotateEnrolmentToken": sampler(of("enrolment")).with(fixed(object{"hours": 1})), "revokeEnrolmentToken": sampler(of("enrolment")).with(fixed(object{"appliances": true})),
 	"addZone": with(func(w *world) object { return object{"name": w.marker + " Third"} }), "setZone": sampler(of("zone")).with(func(w *world) object { return object{"name": w.marker + " Renamed"} }),
@@ -124,6 +125,28 @@ var samples = map[string]sampler{
 		return object{"users": []string{w.ids["user"]}, "groups": []string{w.ids["group"]}, "accounts": []string{w.ids["sub"]}}
 	}),
 	"setApplianceNames": sampler(of("appliance")).with(fixed(object{"publicName": "meet.example.com", "external": []string{"203.0.113.7"}})), "removeAppliance": of("appliance"),
+
+	"getMonitor": plain, "getHistory": of("zone"),
+
+	"listReleases": plain, "linkRelease": func(w *world) sample {
+		v := release(w, false)
+		return sample{path: []string{v, "parley-router.ovf"}, body: object{"hours": 2}}
+	},
+	"listAllReleases": sampler(plain).operator(),
+	"beginRelease":    sampler(with(func(*world) object { return object{"version": version(), "notes": object{"en": "A", "ru": "Б"}} })).operator(),
+	"putReleaseFile": func(w *world) sample {
+		v := version()
+		w.operator.works("POST", "/api/v1/operator/releases", object{"version": v}, nil)
+		return sample{who: &w.operator, path: []string{v, "SOURCES.txt"}, body: []byte("sources")}
+	},
+	"publishRelease": func(w *world) sample { return sample{who: &w.operator, path: []string{release(w, true)}} },
+	"discardRelease": func(w *world) sample { return sample{who: &w.operator, path: []string{release(w, true)}} },
+	"setReleaseNotes": func(w *world) sample {
+		return sample{who: &w.operator, path: []string{release(w, false)}, body: object{"en": "A", "ru": "Б"}}
+	},
+	"withdrawRelease": func(w *world) sample {
+		return sample{who: &w.operator, path: []string{release(w, false)}, body: object{"withdrawn": true}}
+	},
 
 	"listTicketKeys": sampler(plain).operator(), "replaceTicketKeys": sampler(plain).operator(), "getTotals": sampler(plain).operator(), "listAccounts": sampler(plain).operator(),
 	"addAccount": sampler(with(func(w *world) object {
@@ -155,6 +178,21 @@ func mailed(w *world) sample {
 		w.t.Fatal("no mail waits")
 	}
 	return sample{who: &w.operator, path: []string{mails[0]["id"].(string)}}
+}
+
+// versions counts releases: they are the portal's, not a world's.
+var versions int
+
+func version() string {
+	versions++
+	return fmt.Sprintf("1.0.%d", versions)
+}
+
+// release makes a version; a hidden one is not published yet.
+func release(w *world, hidden bool) string {
+	v := version()
+	w.p.Import(w.p.Output(v), v, hidden)
+	return v
 }
 
 // unsampled are operations that no request of a world's people makes work, each
