@@ -221,3 +221,14 @@ func (c *Client) JSON(method, path string, body, to any) {
 		c.P.T.Fatalf("%s %s: %v: %s", method, path, err, a.Body)
 	}
 }
+
+// Find returns the person of an e-mail address.
+func (p *Portal) Find(email string) people.User {
+	p.T.Helper()
+	var u people.User
+	p.write(func(tx *store.Tx) (err error) {
+		u, err = people.FindUser(tx, email)
+		return err
+	})
+	return u
+}

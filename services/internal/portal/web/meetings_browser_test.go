@@ -210,3 +210,10 @@ func TestMeetInBrowser(t *testing.T) {
 		})
 	}
 }
+
+// seen returns what the door was asked for.
+func (d *door) seen() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]string(nil), d.uris...)
+}

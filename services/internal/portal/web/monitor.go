@@ -149,11 +149,11 @@ func (k *call) monitorRow(a zones.Appliance, st live.State, now time.Time, add f
 	key := func(name string) string { return name + "." + a.ID }
 	w := k.words
 	r := monitorRow{ID: a.ID, Host: st.Host}
-	state, text := "good", w.T("monitor.running.state")
+	state, text := "ready", w.T("monitor.running.state")
 	if !st.Running(now) {
-		state, text = "bad", w.T("monitor.silent", st.Contact.UTC().Format("2006-01-02 15:04:05 UTC"))
+		state, text = "unhealthy", w.T("monitor.silent", st.Contact.UTC().Format("2006-01-02 15:04:05 UTC"))
 	} else if len(live.Judge(st, []live.State{st}, now)) > 0 {
-		state = "warn"
+		state = "starting"
 	}
 	r.State = add(liveField{Key: key("state"), Text: text, State: state})
 	r.Version = add(liveField{Key: key("version"), Text: st.Version})
@@ -178,10 +178,10 @@ func (k *call) monitorRow(a zones.Appliance, st live.State, now time.Time, add f
 	if c := st.Status.Certificate; c != nil {
 		cert.Text = c.Expires.UTC().Format("2006-01-02")
 		if !c.Trusted {
-			cert.Text, cert.State = w.T("monitor.untrusted", cert.Text), "warn"
+			cert.Text, cert.State = w.T("monitor.untrusted", cert.Text), "starting"
 		}
 		if c.Expires.Sub(now) < 14*24*time.Hour {
-			cert.State = "bad"
+			cert.State = "unhealthy"
 		}
 	}
 	r.Cert = add(cert)

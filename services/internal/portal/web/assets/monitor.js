@@ -38,6 +38,24 @@
       return out;
     };
 
+    /** What the lines are: uPlot's own legend is a table without a head.
+     * @param {(string | number | undefined)[][]} series */
+    const legend = (series) => {
+      const ul = document.createElement("ul");
+      ul.className = "legend";
+      for (const [label, stroke] of series) {
+        const li = document.createElement("li");
+        const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+        const line = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+        for (const [k, v] of Object.entries({ width: "100%", height: "100%", rx: "2", fill: String(stroke) })) line.setAttribute(k, v);
+        svg.setAttribute("aria-hidden", "true");
+        svg.append(line);
+        li.append(svg, String(label));
+        ul.append(li);
+      }
+      return ul;
+    };
+
     /** @param {History} h */
     const draw = (h) => {
       for (const p of plots) p.destroy();
@@ -58,11 +76,12 @@
         box.replaceChildren();
         plots.push(new Plot({
           width: Math.max(240, box.clientWidth), height: 180,
-          legend: { live: false }, cursor: { drag: { x: false, y: false } },
+          legend: { show: false }, cursor: { drag: { x: false, y: false } },
           scales: { y: { range: (/** @type {any} */ _, /** @type {number} */ _min, /** @type {number} */ max) => [0, Math.max(load ? 10 : 5, max * 1.1)] } },
-          axes: [time, { ...axis, size: 48 }],
+          axes: [{ ...time, space: 90 }, { ...axis, size: 48 }],
           series: [{ label: card.dataset.time }, ...series.map(([label, stroke]) => ({ label, stroke, width: 2, spanGaps: false, points: { size: 4 } }))],
         }, [c[0], ...series.map(([, , i]) => c[/** @type {number} */ (i)])], box));
+        box.append(legend(series));
       }
       const full = new Intl.DateTimeFormat(language, { dateStyle: "short", timeStyle: "short" });
       const number = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
