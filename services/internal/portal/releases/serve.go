@@ -57,7 +57,7 @@ func (s *Service) Serve(w http.ResponseWriter, r *http.Request, version, name st
 	var content io.ReadSeeker = b
 	rc := http.NewResponseController(w)
 	if r.TLS != nil {
-		content = &paced{b, rc}
+		content = &paced{ReadSeeker: b, rc: rc}
 	} else if err := rc.SetWriteDeadline(time.Time{}); err != nil {
 		// The kernel sends the file by itself (sendfile) only when it is handed
 		// over as it is.
@@ -70,10 +70,15 @@ func (s *Service) Serve(w http.ResponseWriter, r *http.Request, version, name st
 // paced gives the client new time with each piece that it has taken.
 type paced struct {
 	io.ReadSeeker
-	rc *http.ResponseController
+	rc   *http.ResponseController
+	last time.Time
 }
 
 func (p *paced) Read(b []byte) (int, error) {
-	_ = p.rc.SetWriteDeadline(time.Now().Add(progressLimit))
+	// Once a second is enough, and costs nothing.
+	if now := time.Now(); now.Sub(p.last) > time.Second {
+		_ = p.rc.SetWriteDeadline(now.Add(progressLimit))
+		p.last = now
+	}
 	return p.ReadSeeker.Read(b)
 }
