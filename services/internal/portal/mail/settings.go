@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -123,11 +124,21 @@ func put(tx *store.Tx, name string, value []byte) error {
 }
 
 func (s *Settings) check() error {
-	if s.Host == "" {
-		*s = Settings{Port: s.Port, Security: s.Security, From: s.From}
-		return nil
-	}
 	var l fault.List
+	if s.Host == "" { // it is off; what stays is what a form shows
+		if !slices.Contains([]Security{"", STARTTLS, TLS, Plain}, s.Security) {
+			l.Add("security", "choice", api.Cut(string(s.Security), 20), "starttls, tls, plain")
+		}
+		from := s.From
+		if from != "" {
+			var err error
+			if from, err = people.NormalizeEmail("from", from); err != nil {
+				l = append(l, fault.Of(err)...)
+			}
+		}
+		*s = Settings{Port: min(max(s.Port, 0), 65535), Security: s.Security, From: from}
+		return l.Err()
+	}
 	if !hostName(s.Host) {
 		l.Add("host", "mail-host", api.Cut(s.Host, 100))
 	}

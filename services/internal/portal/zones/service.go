@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/parley-meet/parley/services/internal/fault"
@@ -284,9 +285,7 @@ func cleanName(field, s string) (string, error) {
 	case n > maxName:
 		return "", fault.New(field, "long", maxName)
 	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool {
-		return r < ' ' || r == 0x7f || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
-	}) {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return "", fault.New(field, "control-character")
 	}
 	return s, nil
