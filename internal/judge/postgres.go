@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package judge
 
@@ -136,7 +136,9 @@ func (p *Postgres) Start() error {
 		// The last line says "ready" when it answers.
 		if b, err := os.ReadFile(p.dir + "/data/postmaster.pid"); err == nil {
 			lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
-			if strings.TrimSpace(string(lines[len(lines)-1])) == "ready" {
+			// A server that was killed has left its file behind.
+			own := strings.TrimSpace(string(lines[0])) == strconv.Itoa(p.cmd.Process.Pid)
+			if own && strings.TrimSpace(string(lines[len(lines)-1])) == "ready" {
 				return nil
 			}
 		}
@@ -144,16 +146,45 @@ func (p *Postgres) Start() error {
 	return fmt.Errorf("postgres does not answer after %v", postgresLimit)
 }
 
-// Kill ends the server and all its processes as a power cut would: nothing is
-// written any more.
+// Kill kills the server and all its processes: nothing is written any more, and
+// the next Start reads the log again.
 func (p *Postgres) Kill() error {
-	// Each child has a process group of its own, so the postmaster is asked to
-	// kill them: SIGQUIT ends all at once, without a checkpoint.
-	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+	pid := p.cmd.Process.Pid
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
 		return err
 	}
+	if err := p.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	var children []int
+	for _, f := range strings.Fields(string(b)) {
+		child, err := strconv.Atoi(f)
+		if err != nil {
+			return err
+		}
+		children = append(children, child)
+		if err := syscall.Kill(child, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+			return err
+		}
+	}
 	<-p.done
+	// Their shared memory is in use until they are gone.
+	for _, child := range children {
+		for end := time.Now().Add(postgresLimit); syscall.Kill(child, 0) == nil && !zombie(child); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				return fmt.Errorf("process %d of postgres lives on", child)
+			}
+		}
+	}
 	return nil
+}
+
+// zombie reports whether a process has ended and nobody has asked how.
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return err != nil || strings.HasPrefix(rest, "Z")
 }
 
 // URL is the one of a database of the server.
