@@ -27,14 +27,16 @@ import (
 
 const usage = `Usage: portal [serve] [FLAGS]            run the portal
        portal operator add EMAIL [FLAGS] make somebody an operator
+       portal publish FOLDER [FLAGS]     let accounts download what mkovf wrote
        portal backup FILE [FLAGS]        write a backup, also while it runs
        portal restore FILE [FLAGS]       into an empty database of either kind
        portal install [-print]           write a systemd unit
        portal version
 
 Settings come from the flags, then from the file of -config, which may have:
-dir, url, listen, database, keyFile, metricsListen, jsonLog, logRequests and
-tls {mode, cert, key, acmeDirectory, acmeEmail}.
+dir, url, listen, database, keyFile, metricsListen, jsonLog, logRequests,
+tls {mode, cert, key, acmeDirectory, acmeEmail} and, for releases in object
+storage, s3 {endpoint, bucket, region, key, secretFile, plain}.
 
 `
 
@@ -68,7 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprintf(stderr, "portal: "+format+"\nportal -h tells more.\n", a...)
 		return errUsage
 	}
-	operands := map[string]int{"serve": 0, "operator": 2, "backup": 1, "restore": 1, "install": 0, "version": 0}
+	operands := map[string]int{"serve": 0, "operator": 2, "publish": 1, "backup": 1, "restore": 1, "install": 0, "version": 0}
 	n, ok := operands[command]
 	if !ok {
 		return wrong("unknown command %q", command)
@@ -77,12 +79,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	for len(words) < n && len(args) > 0 && (args[0] == "" || args[0][0] != '-') {
 		words, args = append(words, args[0]), args[1:]
 	}
-	cfg, print, err := settings(args, stderr)
+	cfg, notes, print, err := settings(args, stderr)
 	if err != nil {
 		return err
 	}
 	if len(words) < n || command == "operator" && words[0] != "add" {
-		return wrong("%s: want %s", command, map[string]string{"operator": "operator add EMAIL", "backup": "a FILE", "restore": "a FILE"}[command])
+		return wrong("%s: want %s", command, map[string]string{"operator": "operator add EMAIL", "publish": "a FOLDER", "backup": "a FILE", "restore": "a FILE"}[command])
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	if cfg.JSON {
@@ -91,6 +93,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	switch command {
 	case "operator":
 		return server.AddOperator(ctx, cfg, words[1], stdout, log)
+	case "publish":
+		return server.Publish(ctx, cfg, words[0], notes, outOf(stdout), log)
 	case "backup":
 		return server.Backup(ctx, cfg, words[0], stdout, log)
 	case "restore":
@@ -101,12 +105,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		_, err := fmt.Fprintln(stdout, "Parley portal", version())
 		return err
 	}
-	f, ok := stdout.(*os.File)
-	return server.Serve(ctx, cfg, server.Out{Writer: stdout, Terminal: ok && term.IsTerminal(int(f.Fd()))}, log)
+	return server.Serve(ctx, cfg, outOf(stdout), log)
+}
+
+func outOf(w io.Writer) server.Out {
+	f, ok := w.(*os.File)
+	return server.Out{Writer: w, Terminal: ok && term.IsTerminal(int(f.Fd()))}
 }
 
 // settings reads the flags, over the file that -config names.
-func settings(args []string, stderr io.Writer) (cfg server.Config, print bool, err error) {
+func settings(args []string, stderr io.Writer) (cfg server.Config, notes server.Notes, print bool, err error) {
 	cfg = server.Defaults()
 	file := ""
 	fs := flag.NewFlagSet("portal", flag.ContinueOnError)
@@ -123,6 +131,8 @@ func settings(args []string, stderr io.Writer) (cfg server.Config, print bool, e
 	fs.StringVar(&cfg.Metrics, "metrics-listen", cfg.Metrics, "`address` of figures and health without protection; empty is none")
 	fs.BoolVar(&cfg.JSON, "json-log", cfg.JSON, "log lines of JSON")
 	fs.BoolVar(&cfg.Requests, "log-requests", cfg.Requests, "log each request, without queries")
+	fs.StringVar(&notes.EN, "notes-en", "", "of publish: what is new in English, a `file` of text")
+	fs.StringVar(&notes.RU, "notes-ru", "", "of publish: what is new in Russian, a `file` of text")
 	fs.BoolVar(&print, "print", false, "of install: show the unit and write nothing")
 	fs.Usage = func() {
 		fmt.Fprint(stderr, usage)
@@ -143,16 +153,16 @@ func settings(args []string, stderr io.Writer) (cfg server.Config, print bool, e
 	}
 	if err := parse(); err != nil || file == "" {
 		cfg.Version = version()
-		return cfg, print, err
+		return cfg, notes, print, err
 	}
 	// The file lies under the flags: it is read between two looks at them.
 	cfg = server.Defaults()
 	if err := cfg.ReadFile(file); err != nil {
-		return cfg, print, err
+		return cfg, notes, print, err
 	}
 	err = parse()
 	cfg.Version = version()
-	return cfg, print, err
+	return cfg, notes, print, err
 }
 
 // install writes the unit, and says what comes next.

@@ -22,6 +22,7 @@ type Config struct {
 	Database string `json:"database"` // sqlite:PATH or postgres://…; "": portal.db in Dir
 	KeyFile  string `json:"keyFile"`  // master key; "": $CREDENTIALS_DIRECTORY/master.key, or made in Dir
 	TLS      TLS    `json:"tls"`
+	S3       *S3    `json:"s3"`            // of releases' files; null: the folder releases in Dir
 	Metrics  string `json:"metricsListen"` // address of http for figures and health; "": none
 	JSON     bool   `json:"jsonLog"`
 	Requests bool   `json:"logRequests"`
@@ -36,6 +37,16 @@ type TLS struct {
 	Key       string `json:"key"`
 	Directory string `json:"acmeDirectory"` // of acme; "": Let's Encrypt's
 	Email     string `json:"acmeEmail"`
+}
+
+// S3 is object storage for releases' files.
+type S3 struct {
+	Endpoint   string `json:"endpoint"` // HOST or HOST:PORT
+	Bucket     string `json:"bucket"`
+	Region     string `json:"region"`
+	Key        string `json:"key"`
+	SecretFile string `json:"secretFile"` // one line
+	Plain      bool   `json:"plain"`      // http
 }
 
 // Modes of TLS.

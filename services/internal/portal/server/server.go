@@ -54,7 +54,11 @@ func Serve(ctx context.Context, cfg Config, out Out, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	p, err := portal.New(portal.Config{DB: s.db, Vault: s.vault, URL: s.url, Dir: s.cfg.Dir, Pin: pin, Log: log})
+	blobs, err := s.blobs(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := portal.New(portal.Config{Blobs: blobs, DB: s.db, Vault: s.vault, URL: s.url, Dir: s.cfg.Dir, Pin: pin, Log: log})
 	if err != nil {
 		return err
 	}
