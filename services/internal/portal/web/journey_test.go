@@ -1,180 +1,294 @@
 package web_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/chromedp"
 
 	"github.com/parley-meet/parley/services/internal/browsertest"
 	"github.com/parley-meet/parley/services/internal/link"
+	"github.com/parley-meet/parley/services/internal/portal/meetings"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/portaltest"
-	"github.com/parley-meet/parley/services/internal/portal/releases"
 	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
-// The administrator's way in a real browser, in both languages: from sign-up to
-// the first meeting's ticket, with an appliance that is linked by the client that
-// real ones have.
+// journey is a person's way through the portal in a real browser.
+type journey struct {
+	t    *testing.T
+	p    *portaltest.Portal
+	b    *browsertest.Tab
+	lang string
+	op   people.User
+	step int
+}
+
+func (j *journey) open(path string) {
+	j.t.Helper()
+	j.b.Run(chromedp.Navigate("about:blank"), chromedp.Navigate(j.p.Server.URL+path), chromedp.WaitVisible("#main"))
+}
+
+// keep keeps a picture of what is seen.
+func (j *journey) keep(name string) {
+	j.t.Helper()
+	j.step++
+	j.b.Keep("portal-journey", fmt.Sprintf("%s %02d %s", j.lang, j.step, name))
+	j.b.Shots(fmt.Sprintf("journey-%s-%02d-%s", j.lang, j.step, name))
+}
+
+// submit sends a form and waits for what comes of it.
+func (j *journey) submit(button, until string) {
+	j.t.Helper()
+	j.b.Run(chromedp.Click(button))
+	j.b.Until(until)
+}
+
+// mail has the operator look at a mail's link on his page, and returns its path.
+// Another person's browser takes it from there.
+func (j *journey) mail(to string) string {
+	j.t.Helper()
+	become(j.t, j.b, j.p, j.op)
+	j.open("/operator/mail")
+	j.b.Value(`(() => { [...document.querySelectorAll("tbody tr")].find((r) => r.innerText.includes("` + to + `")).querySelector("[data-open]").click(); return "" })()`)
+	j.b.Run(chromedp.WaitVisible("dialog[open] button.primary"))
+	j.submit("dialog[open] button.primary", `!!document.querySelector("dialog[open] [data-from=link]")?.textContent`)
+	j.keep("mail")
+	text := j.b.Value(`document.querySelector("dialog[open] [data-from=link]").textContent`)
+	become(j.t, j.b, j.p, people.User{})
+	path, ok := strings.CutPrefix(text, j.p.Server.URL)
+	if !ok {
+		j.t.Fatalf("the link is %q", text)
+	}
+	return path
+}
+
+// output is the folder of what can be downloaded: mkovf's real one where
+// PARLEY_OUTPUT names it, as in CI, or one like it.
+func output(t *testing.T, p *portaltest.Portal) (dir, version string) {
+	t.Helper()
+	dir = os.Getenv("PARLEY_OUTPUT")
+	if dir == "" {
+		return p.Output("1.2.3"), "1.2.3"
+	}
+	ovf, err := os.ReadFile(filepath.Join(dir, "parley-controller.ovf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`<FullVersion>([^<]+)<`).FindSubmatch(ovf)
+	if m == nil {
+		t.Fatal("the OVF names no version")
+	}
+	return dir, string(m[1])
+}
+
+// In both languages a new person signs up by the link of the operator's page,
+// enables the connector, downloads both appliances, copies a token, sees the
+// controller that enrols with it appear, goes to production, and invites a host,
+// who schedules a meeting and opens it with a ticket that verifies. When the
+// controller falls silent, the Monitor and the meeting tell.
 func TestJourney(t *testing.T) {
 	for _, lang := range []string{"en", "ru"} {
-		t.Run(lang, func(t *testing.T) { journey(t, lang) })
+		t.Run(lang, func(t *testing.T) {
+			p := portaltest.New(t)
+			j := &journey{t: t, p: p, b: browsertest.New(t, lang), lang: lang, op: p.Operator()}
+			dir, version := output(t, p)
+			p.Import(dir, version, false)
+			owner := j.signUp("anna@example.com")
+			j.enable()
+			j.download(dir, version)
+			a, d := j.enrol()
+			j.production()
+			m := j.host(owner, d)
+			if lang == "ru" { // it takes a while
+				j.silence(a, owner, m)
+			}
+		})
 	}
 }
 
-func journey(t *testing.T, lang string) {
-	p := portaltest.New(t)
-	b := browsertest.New(t, lang)
-	open := func(path string) {
-		t.Helper()
-		b.Run(chromedp.Navigate("about:blank"), chromedp.Navigate(p.Server.URL+path), chromedp.WaitVisible("#main"))
-	}
-	shot := func(name string) {
-		t.Helper()
-		b.Shots("journey-" + name + "-" + lang)
-		b.Judge("portal", "journey-"+name+"-"+lang, 400<<10)
-	}
-	set := func(pairs ...string) {
-		t.Helper()
-		for i := 0; i < len(pairs); i += 2 {
-			b.Run(chromedp.SetValue(pairs[i], pairs[i+1]))
+func (j *journey) signUp(email string) people.User {
+	j.t.Helper()
+	j.open("/signup")
+	j.b.Run(chromedp.SetValue("#name", "Anna Lindqvist"), chromedp.SetValue("#email", email), chromedp.SetValue("#password", testPassword), chromedp.SetValue("#account", "Acme AG"))
+	j.keep("signup")
+	j.submit("form[data-api] button.primary", `!document.querySelector("#sent").hidden`)
+	j.open(j.mail(email))
+	j.b.Until(`document.querySelector("#who").value === "` + email + `"`)
+	j.b.Run(chromedp.SetValue("#password", testPassword))
+	j.submit("form[data-api] button.primary", `location.pathname === "/" && !!document.querySelector("nav.side")`)
+	j.keep("overview")
+	// Signing in again works.
+	become(j.t, j.b, j.p, people.User{})
+	j.open("/login")
+	j.b.Run(chromedp.SetValue("#email", email), chromedp.SetValue("#password", testPassword))
+	j.submit("button.primary", `location.pathname === "/"`)
+	return userOf(j.t, j.p, email)
+}
+
+// userOf finds a person by the address.
+func userOf(t *testing.T, p *portaltest.Portal, email string) people.User {
+	t.Helper()
+	for _, r := range dump(t, p) {
+		if r.table == "users" && r.values["email"] == email {
+			return people.User{ID: r.values["id"], Account: r.values["account_id"], Email: email, Name: r.values["name"]}
 		}
 	}
+	t.Fatalf("nobody has the address %s", email)
+	return people.User{}
+}
 
-	// A release is there: the operator has published one.
-	op := p.Operator()
-	dir := portaltest.Output(t, "1.4.0", 1<<20)
-	if _, err := p.All.Releases.ImportDir(t.Context(), people.Actor{User: op.ID, Operator: true}, dir, "", releases.Notes{EN: "First release.", RU: "Первый выпуск."}, nil); err != nil {
-		t.Fatal(err)
-	}
+func (j *journey) enable() {
+	j.t.Helper()
+	j.open("/connector")
+	j.keep("connector off")
+	j.submit(`form[data-api$="/connector/enable"] button.primary`, `!!document.querySelector("#disable-h")`)
+	j.keep("connector on")
+}
 
-	// Sign-up, by the link that waits with the operator.
-	email := "anna@example.com"
-	open("/signup")
-	set("#name", "Anna Lindqvist", "#email", email, "#password", testPassword, "#account", "Acme AG")
-	b.Run(chromedp.Click("form[data-api] button.primary"))
-	b.Until(`!document.querySelector("#sent").hidden`)
-	open(strings.TrimPrefix(links(t, p, email, "verify")[0], p.Server.URL))
-	b.Until(`document.querySelector("#who").value !== ""`)
-	set("#password", testPassword)
-	b.Run(chromedp.Click("form[data-api] button.primary"))
-	b.Until(`location.pathname === "/" && !!document.querySelector("nav.side")`)
-	shot("overview")
-
-	// Enable.
-	open("/connector")
-	shot("enable")
-	b.Run(chromedp.Click(`form[data-api="POST /api/v1/connector/enable"] button.primary`))
-	b.Until(`!!document.querySelector('form[data-api="POST /api/v1/connector/disable"]')`)
-
-	// Download: what a browser gets is what mkovf wrote.
-	open("/connector/download")
-	shot("download")
-	for _, name := range []string{"parley-controller.ovf", "parley-controller.vmdk"} {
+// download has the browser save both appliances and compares the files with
+// those that were published, and with the sums that the page shows.
+func (j *journey) download(dir, version string) {
+	j.t.Helper()
+	to := j.t.TempDir()
+	browsertest.Command(j.b, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{Behavior: browser.SetDownloadBehaviorBehaviorAllow, DownloadPath: to})
+	j.open("/connector/download")
+	j.keep("download")
+	for _, name := range []string{"parley-controller.ovf", "parley-controller.vmdk", "parley-router.ovf", "parley-router.vmdk"} {
 		want, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
-			t.Fatal(err)
+			j.t.Fatal(err)
 		}
-		b.Value(`(() => { document.body.dataset.sum = ""; fetch(document.querySelector('a[href$="/` + name + `"]').href).then((r) => r.arrayBuffer()).then((b) => crypto.subtle.digest("SHA-256", b).then((d) => { document.body.dataset.sum = b.byteLength + " " + [...new Uint8Array(d)].map((x) => x.toString(16).padStart(2, "0")).join("") })); return "" })()`)
-		b.Until(`document.body.dataset.sum !== ""`)
-		r, err := p.All.Releases.Get(t.Context(), "1.4.0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, _ := r.File(name)
-		if got := b.Value("document.body.dataset.sum"); got != strconv.Itoa(len(want))+" "+f.Sum {
-			t.Errorf("%s: %s, want %d %s", name, got, len(want), f.Sum)
+		sum := fmt.Sprintf("%x", sha256.Sum256(want))
+		j.b.Run(chromedp.Click(`a[href$="/` + version + `/` + name + `"]`))
+		portaltest.Wait(j.t, name, func() bool {
+			got, err := os.ReadFile(filepath.Join(to, name))
+			return err == nil && fmt.Sprintf("%x", sha256.Sum256(got)) == sum
+		})
+		if shown := j.b.Value(`document.querySelector('a[href$="/` + name + `"]').closest("tr").querySelector(".sum .code").textContent`); shown != sum {
+			j.t.Errorf("%s: the page shows %s, the file has %s", name, shown, sum)
 		}
 	}
+}
 
-	// Token: shown once, and copied from the page.
-	open("/connector/monitor")
-	shot("monitor-empty")
-	open("/connector/token")
-	set(`form[data-api="POST /api/v1/connector/tokens"] [name="title"]`, "Rack 1")
-	b.Run(chromedp.Click(`form[data-api="POST /api/v1/connector/tokens"] button.primary`))
-	b.Until(`!document.querySelector("#made").hidden`)
-	shot("token")
-	token := b.Value(`document.querySelector('#made [data-from="secret"]').textContent`)
-	if open("/connector/token"); strings.Contains(b.Value("document.body.innerHTML"), token[8:40]) {
-		t.Error("the token is shown again")
+// enrol makes a token on the page; a machine that gets it appears on the Monitor
+// by itself.
+func (j *journey) enrol() (*portaltest.Appliance, *door) {
+	j.t.Helper()
+	j.open("/connector/token")
+	j.b.Run(chromedp.SetValue("#title", "Rack 7"))
+	j.submit(`form[data-api="POST /api/v1/connector/tokens"] button.primary`, `!document.querySelector("#made").hidden`)
+	j.keep("token")
+	token := j.b.Value(`document.querySelector("#made [data-from=secret]").textContent`)
+	j.open("/connector/token")
+	if strings.Contains(j.b.Value(`document.documentElement.outerHTML`), token) {
+		j.t.Error("the token is shown twice")
 	}
 
-	// The appliance enrols and appears without a hand on the browser.
-	open("/connector/monitor")
-	d := newDoor(t)
+	j.open("/connector/monitor")
+	j.keep("monitor empty")
+	a := j.p.Appliance(token, "zc1.example.com", link.Controller)
+	d := newDoor(j.t)
 	u, err := url.Parse(d.URL)
 	if err != nil {
-		t.Fatal(err)
+		j.t.Fatal(err)
 	}
-	port, err := strconv.Atoi(u.Port())
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
 	if err != nil {
-		t.Fatal(err)
+		j.t.Fatal(err)
 	}
-	a := p.Appliance(token, "controller-1", link.Controller)
 	a.Set(func(s *link.Status) {
-		s.HTTPS, s.Addresses, s.Participants = uint16(port), []netip.Addr{netip.MustParseAddr("127.0.0.1")}, 12
+		s.Addresses, s.HTTPS = []netip.Addr{netip.MustParseAddr("127.0.0.1")}, uint16(port)
 	})
-	b.Until(`document.querySelector("table th[scope=row]")?.textContent === "controller-1" && document.querySelector("[data-live^=state]").dataset.state === "ready" && document.querySelector("[data-live^=people]").textContent.includes("12")`)
-	shot("monitor")
-	open("/connector/configure")
-	shot("configure")
+	j.b.Until(`[...document.querySelectorAll("tbody tr")].some((r) => r.innerText.includes("zc1.example.com") && r.querySelector('.state[data-state="ready"]'))`)
+	j.b.Until(`[...document.querySelectorAll("tbody tr")].some((r) => r.innerText.includes("127.0.0.1"))`)
+	j.keep("monitor running")
+	return a, d
+}
 
-	// Production.
-	open("/connector/activate")
-	shot("activate")
-	b.Run(chromedp.Click(`form[data-api="PUT /api/v1/connector/production"] button.primary`))
-	b.Until(`!!document.querySelector('form[data-api="PUT /api/v1/connector/production"][data-confirm]')`)
-	shot("production")
-	a.Config(func(c link.Config) bool { return c.Production })
+func (j *journey) production() {
+	j.t.Helper()
+	j.open("/connector/activate")
+	j.keep("activate")
+	form := `form[data-api$="/connector/production"]`
+	j.b.Value(`(() => { const c = document.querySelector('` + form + ` [name=accept]'); if (c && !c.checked) c.click(); return "" })()`)
+	j.submit(form+` button.primary`, `!!document.querySelector("#back")`)
+	j.keep("production")
+}
 
-	// An On-Prem user schedules a meeting and comes to the controller with a ticket.
-	owner := p.Find(email)
-	host := p.User(owner.Account, "Boris Petrov", people.Member, people.KindOnPrem)
-	become(t, b, p, host)
-	open("/meetings/new")
-	b.Until(`document.querySelector("#start").value !== "" && document.querySelector("#timezone").value !== ""`)
-	set("#topic", "First meeting")
-	b.Run(chromedp.Click("form[data-api^='POST /api/v1/meetings'] button.primary"))
-	b.Until(`document.querySelector("h1").textContent === "First meeting"`)
-	shot("meeting")
-	b.Run(chromedp.Click("a[data-start]"))
-	b.Until(`location.pathname === "/m"`)
-	q, err := url.ParseQuery(strings.TrimPrefix(b.Value("location.hash"), "#"))
+// host invites somebody who is On-Prem, who schedules a meeting and enters it.
+func (j *journey) host(owner people.User, d *door) meetings.Meeting {
+	j.t.Helper()
+	j.open("/users/invite")
+	j.b.Run(chromedp.SetValue("#email", "boris@example.com"), chromedp.SetValue("#kind", "onprem"))
+	j.submit(`form[data-api="POST /api/v1/users"] button.primary`, `location.pathname === "/users" && document.body.innerText.includes("boris@example.com")`)
+	j.keep("users")
+	j.open(j.mail("boris@example.com"))
+	j.b.Until(`document.querySelector("#who").value === "boris@example.com"`)
+	j.b.Run(chromedp.SetValue("#name", "Boris Petrov"), chromedp.SetValue("#password", testPassword))
+	j.submit("form[data-api] button.primary", `location.pathname === "/" && !!document.querySelector("nav.side")`)
+	j.keep("overview of a host")
+	j.open("/meetings/new")
+	j.b.Until(`document.querySelector("#start").value !== "" && document.querySelector("#timezone").value !== ""`)
+	j.b.Run(chromedp.SetValue("#topic", "Quarterly plan"))
+	j.submit(`form[data-api^="POST /api/v1/meetings"] button.primary`, `document.querySelector("h1")?.textContent === "Quarterly plan"`)
+	j.keep("meeting")
+	boris := userOf(j.t, j.p, "boris@example.com")
+	var list []meetings.Meeting
+	j.p.Client(boris).JSON("GET", "/api/v1/meetings", nil, &list)
+	if len(list) != 1 {
+		j.t.Fatalf("%+v", list)
+	}
+	j.submit("a[data-start]", `location.pathname === "/m"`)
+	if got := j.b.Value("location.origin"); got != d.URL {
+		j.t.Errorf("the meeting is at %s, want %s", got, d.URL)
+	}
+	q, err := url.ParseQuery(strings.TrimPrefix(j.b.Value("location.hash"), "#"))
 	if err != nil {
-		t.Fatal(err)
+		j.t.Fatal(err)
 	}
-	// The controller has the keys by its configuration, and verifies by itself.
-	cfg := a.Config(func(c link.Config) bool { return strings.Contains(string(c.Keys), "kid") })
-	keys, err := ticket.ParseSet(cfg.Keys)
+	set, err := ticket.ParseSet(j.p.Stranger().Do("GET", "/.well-known/jwks.json", nil).Body)
 	if err != nil {
-		t.Fatal(err)
+		j.t.Fatal(err)
 	}
-	claims, err := ticket.Verify(q.Get("t"), keys, ticket.Expect{Issuer: cfg.Portal, Zone: a.Credentials.Zone}, time.Now())
-	if err != nil || claims.Role != ticket.Host || claims.Subject != host.ID {
-		t.Errorf("%+v %v", claims, err)
+	zones := j.p.All.Zones
+	c, err := zones.Get(j.t.Context(), people.Actor{User: owner.ID, Account: owner.Account, Role: people.Owner})
+	if err != nil {
+		j.t.Fatal(err)
 	}
-	for _, uri := range d.seen() {
-		if strings.Contains(uri, q.Get("t")) {
-			t.Errorf("the ticket went over the network: %s", uri)
-		}
+	got, err := ticket.Verify(q.Get("t"), set, ticket.Expect{Issuer: j.p.Server.URL, Zone: c.Zones[0].ID}, time.Now())
+	if err != nil || got.Role != ticket.Host || got.Subject != boris.ID || got.Meeting.ID != list[0].ID {
+		j.t.Errorf("%+v %v", got, err)
 	}
+	return list[0]
+}
 
-	// It falls silent, and the page turns red by itself and says since when.
-	become(t, b, p, owner)
-	open("/connector/monitor")
-	b.Until(`document.querySelector("[data-live^=state]").dataset.state === "ready"`)
-	stopped := time.Now()
+// silence has the controller fall silent: the Monitor tells within 15 s, and who
+// wants to enter is told that none runs.
+func (j *journey) silence(a *portaltest.Appliance, owner people.User, m meetings.Meeting) {
+	j.t.Helper()
+	become(j.t, j.b, j.p, owner)
+	j.open("/connector/monitor")
+	j.b.Until(`!!document.querySelector('tbody .state[data-state="ready"]')`)
 	a.Stop()
-	b.Until(`document.querySelector("[data-live^=state]").dataset.state === "unhealthy" && /20\d\d-/.test(document.querySelector("[data-live^=state]").textContent)`)
-	t.Logf("red %.1f s after the appliance stopped", time.Since(stopped).Seconds())
-	b.Until(`document.body.innerText.includes("controller-1") && !!document.querySelector("#alerts")`)
-	shot("monitor-silent")
+	since := time.Now()
+	j.b.Until(`!!document.querySelector('tbody .state[data-state="unhealthy"], tbody .state[data-state="failed"], tbody .state[data-state="stopped"]')`)
+	if d := time.Since(since); d > 15*time.Second+time.Second {
+		j.t.Errorf("it took %v to tell that a controller is silent, want at most 15 s", d)
+	}
+	j.keep("monitor silent")
+	become(j.t, j.b, j.p, userOf(j.t, j.p, "boris@example.com"))
+	j.open("/meetings/" + m.ID)
+	j.submit("a[data-start]", `location.pathname.startsWith("/j/") && !document.querySelector("[data-state]").hidden`)
+	j.keep("no controller")
 }
