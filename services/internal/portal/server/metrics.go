@@ -48,6 +48,11 @@ func newMetrics(db *store.DB, log *slog.Logger) *metrics {
 	return m
 }
 
+// gauge adds a figure of this instance alone.
+func (m *metrics) gauge(name, help string, f func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_portal_" + name, Help: help}, f))
+}
+
 // counts are figures that the database has; all instances tell the same.
 type counts struct{ m *metrics }
 

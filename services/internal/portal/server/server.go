@@ -67,6 +67,9 @@ func Serve(ctx context.Context, cfg Config, out Out, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	limit := edge.NewLimit(l)
+	m.gauge("connections", "Connections to the listener.", func() float64 { return float64(limit.Len()) })
+	m.gauge("links", "Appliances that are linked to this instance.", func() float64 { return float64(p.Live.Links()) })
 	handler := m.watch(edge.Bodies(p), s.cfg.Requests)
 	if s.cfg.TLS.Mode == ModeACME {
 		handler = strict(handler)
@@ -89,7 +92,7 @@ func Serve(ctx context.Context, cfg Config, out Out, log *slog.Logger) error {
 	}
 	log.Info("portal started", "version", s.cfg.Version, "url", s.url.String(), "listen", l.Addr().String(), "database", string(s.db.Kind()), "tls", s.cfg.TLS.Mode)
 	g.Go(func() error { return p.Run(ctx) })
-	g.Go(func() error { return serve(ctx, web, edge.Patient(l), true) })
+	g.Go(func() error { return serve(ctx, web, edge.Patient(limit), true) })
 	g.Go(func() error {
 		for {
 			select {

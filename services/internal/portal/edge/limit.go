@@ -1,0 +1,103 @@
+package edge
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// Bounds of connections to an instance. A site's appliances and people may share
+// one address behind NAT, so the bound of one is wide; a stranger who fills it
+// keeps out himself alone.
+const (
+	MaxConns     = 20_000
+	MaxPeerConns = 1024 // of an IPv4 address, of an IPv6 /64
+)
+
+// Limit is a listener that closes new connections beyond a bound: the newest is
+// turned away, because those that stand may be appliances' links.
+type Limit struct {
+	net.Listener
+	All, Peer int
+
+	mu    sync.Mutex
+	n     int
+	peers map[netip.Prefix]int
+}
+
+// NewLimit bounds a listener.
+func NewLimit(l net.Listener) *Limit {
+	return &Limit{Listener: l, All: MaxConns, Peer: MaxPeerConns, peers: map[netip.Prefix]int{}}
+}
+
+// Accept returns the next connection that is within the bounds.
+func (l *Limit) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		p := peer(c.RemoteAddr())
+		if l.enter(p) {
+			return &limited{Conn: c, l: l, peer: p}, nil
+		}
+		c.Close()
+	}
+}
+
+// Len returns how many connections stand.
+func (l *Limit) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.n
+}
+
+func (l *Limit) enter(p netip.Prefix) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.n >= l.All || l.peers[p] >= l.Peer {
+		return false
+	}
+	l.n++
+	l.peers[p]++
+	return true
+}
+
+func (l *Limit) leave(p netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.n--
+	if l.peers[p]--; l.peers[p] == 0 {
+		delete(l.peers, p)
+	}
+}
+
+// limited makes room when it is closed.
+type limited struct {
+	net.Conn
+	l    *Limit
+	peer netip.Prefix
+	once sync.Once
+}
+
+func (c *limited) Close() error {
+	c.once.Do(func() { c.l.leave(c.peer) })
+	return c.Conn.Close()
+}
+
+// peer is what a connection is counted by.
+func peer(a net.Addr) netip.Prefix {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Prefix{} // counted as one
+	}
+	ip, bits := ap.Addr().Unmap().WithZone(""), 32
+	if ip.Is6() {
+		bits = 64
+	}
+	p, err := ip.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
