@@ -30,7 +30,7 @@ type instance struct {
 }
 
 // freePort returns an address of loopback that nothing listens on.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
