@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -31,6 +32,8 @@ type Portal struct {
 	Vault  *vault.Vault
 	All    *portal.Portal
 	Server *httptest.Server
+
+	cord *cord
 }
 
 // New starts a portal on a new SQLite database; it ends with the test.
@@ -54,6 +57,8 @@ func On(t testing.TB, url string, key []byte) *Portal {
 	}
 	p := &Portal{T: t, DB: db, Vault: v}
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.All.ServeHTTP(w, r) }))
+	p.cord = &cord{Listener: p.Server.Listener, conns: map[net.Conn]bool{}}
+	p.Server.Listener = p.cord
 	p.Server.TLS = live.TLS(&tls.Config{NextProtos: []string{"http/1.1"}, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return &p.Server.TLS.Certificates[0], nil // StartTLS makes it
 	}})
