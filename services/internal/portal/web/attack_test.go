@@ -196,6 +196,7 @@ var dear = map[string]bool{"signUp": true, "setPassword": true, "askEmail": true
 // path, and in every parameter, hostile text is refused, or kept and shown as the
 // text that it is.
 func TestAttackInjection(t *testing.T) {
+	t.Parallel()
 	p := portaltest.New(t)
 	for _, o := range table(t, p) {
 		if o.ID == "closeAccount" || forAll[o.ID] {

@@ -128,6 +128,7 @@ var heavy = map[string]int{"/connector/monitor": 250 << 10}
 // heavier than it may be; those of single topics are judged in English by their
 // own tests.
 func TestBrowserPages(t *testing.T) {
+	t.Parallel()
 	p := portaltest.New(t)
 	w := newWorld(t, p, "Quagga")
 	p.Import(p.Output("1.2.3"), "1.2.3", false)

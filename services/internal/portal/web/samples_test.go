@@ -3,6 +3,7 @@ package web_test
 import (
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"github.com/parley-meet/parley/services/internal/portal/people"
@@ -181,11 +182,10 @@ func mailed(w *world) sample {
 }
 
 // versions counts releases: they are the portal's, not a world's.
-var versions int
+var versions atomic.Int32
 
 func version() string {
-	versions++
-	return fmt.Sprintf("1.0.%d", versions)
+	return fmt.Sprintf("1.0.%d", versions.Add(1))
 }
 
 // release makes a version; a hidden one is not published yet.
@@ -221,6 +221,7 @@ var forAll = map[string]bool{"replaceTicketKeys": true}
 // does nothing to another account. An operation without a sample fails: nothing
 // that is built on samples would try it.
 func TestEveryOperation(t *testing.T) {
+	t.Parallel()
 	p := portaltest.New(t)
 	victim := newWorld(t, p, "Quagga")
 	rows, _ := belongings(dump(t, p), victim.account.ID, "")

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -161,7 +162,7 @@ const streamed = 150 * time.Millisecond
 
 // callers have addresses of their own each time: what is slowed down by address
 // is tested elsewhere.
-var address uint32
+var address atomic.Uint32
 
 // call sends a request with a body of JSON; nil is none.
 func (c caller) call(o operation, path string, body any, header http.Header) reply {
@@ -195,8 +196,8 @@ func (c caller) send(ctx context.Context, method, path string, body []byte, head
 		r = bytes.NewReader(body)
 	}
 	req := httptest.NewRequestWithContext(ctx, method, c.p.Server.URL+path, r)
-	address++
-	req.RemoteAddr = fmt.Sprintf("10.%d.%d.%d:9", byte(address>>16), byte(address>>8), byte(address))
+	n := address.Add(1)
+	req.RemoteAddr = fmt.Sprintf("10.%d.%d.%d:9", byte(n>>16), byte(n>>8), byte(n))
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
