@@ -103,6 +103,9 @@ require (
 require (
 	github.com/klauspost/cpuid/v2 v2.4.0 // indirect
 	github.com/klauspost/crc32 v1.3.0 // indirect
+	github.com/letsencrypt/pebble/v2 v2.10.1 // tests: an authority that speaks ACME
+	github.com/mholt/acmez/v3 v3.1.7 // certificates of controllers: ACME with a signing request made elsewhere
+	github.com/miekg/dns v1.1.73 // updates of name servers with TSIG for dns-01; a name server in tests
 	github.com/minio/crc64nvme v1.1.1 // indirect
 	github.com/minio/md5-simd v1.1.2 // indirect
 	github.com/philhofer/fwd v1.2.0 // indirect
@@ -114,3 +117,5 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	gopkg.in/ini.v1 v1.67.3 // indirect
 )
+
+require github.com/letsencrypt/challtestsrv v1.4.2 // indirect

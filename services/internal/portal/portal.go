@@ -19,6 +19,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/mail"
 	"github.com/parley-meet/parley/services/internal/portal/meetings"
+	"github.com/parley-meet/parley/services/internal/portal/names"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/releases"
 	"github.com/parley-meet/parley/services/internal/portal/store"
@@ -38,7 +39,10 @@ type Config struct {
 	// Pin is base64url of the SHA-256 of the SubjectPublicKeyInfo of the portal's
 	// own root, which enrolment tokens carry; "" when it has none.
 	Pin string
-	Log *slog.Logger
+	// ACMEPrivate lets accounts order certificates from authorities, and update
+	// name servers, at addresses that are not public.
+	ACMEPrivate bool
+	Log         *slog.Logger
 }
 
 // Portal is the cloud side.
@@ -65,7 +69,9 @@ func New(cfg Config) (*Portal, error) {
 		return nil, fmt.Errorf("pin %q: %w", cfg.Pin, err)
 	}
 	meet := meetings.New(meetings.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Log: cfg.Log})
-	z := zones.New(zones.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Pin: pin, Keys: meet, Log: cfg.Log})
+	n := names.New(names.Config{DB: cfg.DB, Vault: cfg.Vault, AllowPrivate: cfg.ACMEPrivate, Log: cfg.Log})
+	p.tasks = append(p.tasks, n.Run)
+	z := zones.New(zones.Config{DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Pin: pin, Keys: meet, Names: n, Log: cfg.Log})
 	p.Live = live.New(live.Config{DB: cfg.DB, Directory: z, Events: []live.Events{meet}, Revoked: zones.TopicRevoked, Changed: zones.TopicConfig, Log: cfg.Log})
 	z.SetLive(p.Live)
 	p.Zones = z
@@ -79,7 +85,7 @@ func New(cfg Config) (*Portal, error) {
 	p.tasks = append(p.tasks, p.Releases.Run)
 	meet.SetControllers(p.Live.Controllers)
 	p.tasks = append(p.tasks, p.Live.Run, meet.Run)
-	p.Web = web.New(web.Config{Directory: dir, DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Zones: z, Releases: p.Releases, Live: p.Live, Meetings: meet, Upcoming: upcoming(meet), Log: cfg.Log})
+	p.Web = web.New(web.Config{Directory: dir, DB: cfg.DB, Vault: cfg.Vault, URL: cfg.URL, Mail: box, Zones: z, Names: n, Releases: p.Releases, Live: p.Live, Meetings: meet, Upcoming: upcoming(meet), Log: cfg.Log})
 	return p, nil
 }
 

@@ -24,6 +24,7 @@ type Config struct {
 	TLS      TLS    `json:"tls"`
 	S3       *S3    `json:"s3"`            // of releases' files; null: the folder releases in Dir
 	Metrics  string `json:"metricsListen"` // address of http for figures and health; "": none
+	Private  bool   `json:"acmePrivate"`   // accounts may name authorities and name servers that are not public
 	JSON     bool   `json:"jsonLog"`
 	Requests bool   `json:"logRequests"`
 

@@ -58,7 +58,7 @@ func Serve(ctx context.Context, cfg Config, out Out, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	p, err := portal.New(portal.Config{Blobs: blobs, DB: s.db, Vault: s.vault, URL: s.url, Dir: s.cfg.Dir, Pin: pin, Log: log})
+	p, err := portal.New(portal.Config{Blobs: blobs, DB: s.db, Vault: s.vault, URL: s.url, Dir: s.cfg.Dir, Pin: pin, ACMEPrivate: s.cfg.Private, Log: log})
 	if err != nil {
 		return err
 	}

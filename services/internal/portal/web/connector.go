@@ -135,7 +135,8 @@ func (k *call) enrolTokens() (enrolTokensData, error) {
 
 type configureData struct {
 	connectorHead
-	Rows []zoneRow
+	Rows  []zoneRow
+	Names namesData
 }
 
 type zoneRow struct {
@@ -213,7 +214,8 @@ func (k *call) configure() (configureData, error) {
 		}
 		d.Rows = append(d.Rows, r)
 	}
-	return d, nil
+	d.Names, err = k.namesData(list)
+	return d, err
 }
 
 func (k *call) applianceRow(a zones.Appliance, states []live.State) applianceRow {

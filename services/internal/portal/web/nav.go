@@ -88,6 +88,7 @@ func (p *Portal) endpoints() []endpoint {
 		p.meetingEndpoints(),
 		p.profileEndpoints(),
 		p.connectorEndpoints(),
+		p.nameEndpoints(),
 		p.linkEndpoints(),
 		p.downloadEndpoints(),
 		p.monitorEndpoints(),

@@ -127,6 +127,11 @@ var samples = map[string]sampler{
 	}),
 	"setApplianceNames": sampler(of("appliance")).with(fixed(object{"publicName": "meet.example.com", "external": []string{"203.0.113.7"}})), "removeAppliance": of("appliance"),
 
+	"listControllerCertificates": plain, "getNameSettings": plain,
+	"setNameSettings": with(func(w *world) object {
+		return object{"directory": "https://acme.example/directory", "email": w.marker + "-acme@example.com", "terms": false, "method": "http-01"}
+	}),
+
 	"getMonitor": plain, "getHistory": of("zone"),
 
 	"listReleases": plain, "linkRelease": func(w *world) sample {

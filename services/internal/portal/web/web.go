@@ -31,6 +31,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/mail"
 	"github.com/parley-meet/parley/services/internal/portal/meetings"
+	"github.com/parley-meet/parley/services/internal/portal/names"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/releases"
 	"github.com/parley-meet/parley/services/internal/portal/store"
@@ -57,6 +58,7 @@ type Config struct {
 	DB       *store.DB
 	Vault    *vault.Vault
 	Zones    *zones.Service
+	Names    *names.Service
 	Live     *live.Service
 	Releases *releases.Service
 	// URL is the portal's own address as people and appliances use it,
