@@ -106,7 +106,7 @@ func AddOperator(ctx context.Context, cfg Config, email string, out io.Writer, l
 	}
 	fmt.Fprintf(out, "%s is an operator.\n", email)
 	if path != "" {
-		fmt.Fprintf(out, "Choose a password within %v at\n\n  %s%s\n", people.InviteTTL, s.url, path)
+		fmt.Fprintf(out, "Choose a password within %s at\n\n  %s%s\n", span(people.InviteTTL), s.url, path)
 	}
 	return nil
 }

@@ -197,12 +197,20 @@ func (s *state) greet(ctx context.Context, out Out, at net.Addr) error {
 		return nil
 	}
 	if out.Terminal {
-		fmt.Fprintf(out, "It has no operator yet. Open this within %v:\n\n  %s%s\n\n", people.SetupTTL, s.url, path)
+		fmt.Fprintf(out, "It has no operator yet. Open this within %s:\n\n  %s%s\n\n", span(people.SetupTTL), s.url, path)
 		return nil
 	}
 	if err := durable.WriteFile(file, []byte(s.url.String()+path+"\n"), 0o600); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "It has no operator yet. Open the link in %s within %v.\n", file, people.SetupTTL)
+	fmt.Fprintf(out, "It has no operator yet. Open the link in %s within %s.\n", file, span(people.SetupTTL))
 	return nil
+}
+
+// span is how people say a time of whole days or hours.
+func span(d time.Duration) string {
+	if n := d / (24 * time.Hour); n > 1 && d%(24*time.Hour) == 0 {
+		return fmt.Sprintf("%d days", n)
+	}
+	return fmt.Sprintf("%d hours", d/time.Hour)
 }
