@@ -197,13 +197,13 @@ func (s *state) greet(ctx context.Context, out Out, at net.Addr) error {
 		return nil
 	}
 	if out.Terminal {
-		fmt.Fprintf(out, "It has no operator yet. Open this within %s:\n\n  %s%s\n\n", span(people.SetupTTL), s.url, path)
+		fmt.Fprintf(out, "It has no operator yet. Open this within %s; links shown before are not good any more:\n\n  %s%s\n\n", span(people.SetupTTL), s.url, path)
 		return nil
 	}
 	if err := durable.WriteFile(file, []byte(s.url.String()+path+"\n"), 0o600); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "It has no operator yet. Open the link in %s within %s.\n", file, span(people.SetupTTL))
+	fmt.Fprintf(out, "It has no operator yet. Open the link in %s within %s;\nlinks made before, by other instances too, are not good any more.\n", file, span(people.SetupTTL))
 	return nil
 }
 

@@ -124,7 +124,7 @@ func TestServe(t *testing.T) {
 func TestTerminal(t *testing.T) {
 	cfg := config(t, storetest.SQLite(t))
 	_, said, _ := started(t, cfg, true)
-	if !strings.Contains(said.String(), "Open this within 24 hours:") || !strings.Contains(said.String(), "/setup#") || !strings.Contains(said.String(), "master.key") {
+	if !strings.Contains(said.String(), "Open this within 24 hours;") || !strings.Contains(said.String(), "/setup#") || !strings.Contains(said.String(), "master.key") {
 		t.Error(said)
 	}
 	if _, err := os.Stat(filepath.Join(cfg.Dir, "setup-link")); !os.IsNotExist(err) {
