@@ -176,6 +176,9 @@ func (s *Service) Accept(ctx context.Context, link, name, password, language, fr
 		if _, err := tx.Exec("UPDATE users SET name = ?, name_key = ?, state = ?, language = ? WHERE id = ?", u.Name, people.Key(u.Name), string(u.State), u.Language, u.ID); err != nil {
 			return err
 		}
+		if err := mail.Done(tx, u.Email, "invite"); err != nil {
+			return err
+		}
 		return people.Audit(tx, ActorOf(u, from, "web"), "invite.accept", u.ID, nil)
 	})
 	return u, linkFault(err)

@@ -301,6 +301,9 @@ func (s *Service) Verify(ctx context.Context, link, password, from string) (peop
 		if err := setPassword(tx, u.ID, p.Hash, now); err != nil {
 			return err
 		}
+		if err := mail.Done(tx, u.Email, "verify"); err != nil {
+			return err
+		}
 		return people.Audit(tx, ActorOf(u, from, "web"), "signup", a.ID, map[string]any{"type": p.Type, "name": p.Account})
 	})
 	return u, linkFault(err)

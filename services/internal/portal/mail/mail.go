@@ -126,3 +126,10 @@ func (m Message) text(base string) (subject, body string) {
 	}
 	return w.T("mail." + m.Kind + ".subject"), body + "\n-- \nParley, " + base + "\n"
 }
+
+// Done takes mails of a kind to an address out of the outbox, when what they ask
+// for has been done: nobody waits for them any more.
+func Done(tx *store.Tx, to, kind string) error {
+	_, err := tx.Exec("DELETE FROM mails WHERE address = ? AND kind = ? AND sent = 0", to, kind)
+	return err
+}

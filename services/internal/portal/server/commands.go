@@ -101,6 +101,9 @@ func AddOperator(ctx context.Context, cfg Config, email string, out io.Writer, l
 	}
 	defer s.db.Close()
 	path, err := people.MakeOperator(ctx, s.db, email, "")
+	if text := said(err); text != "" {
+		return fmt.Errorf("%q: %s", email, text)
+	}
 	if err != nil {
 		return err
 	}

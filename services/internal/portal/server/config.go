@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -88,6 +89,10 @@ func (c *Config) decode(name string, b []byte) error {
 		var syntax *json.SyntaxError
 		var kind *json.UnmarshalTypeError
 		switch {
+		case err == io.EOF:
+			err = errors.New("the file is empty, want {} at least")
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			at, err = int64(len(b)), errors.New("the file ends too early")
 		case errors.As(err, &syntax):
 			at = syntax.Offset
 		case errors.As(err, &kind):

@@ -46,24 +46,46 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, key bool) (*state, 
 	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	if key {
-		path, create := s.cfg.keyPath()
-		var made bool
-		if s.vault, made, err = vault.Load(path, create); err != nil {
-			return nil, err
-		}
-		if made {
-			s.made = path
-		}
-	}
 	if s.db, err = store.Open(ctx, s.cfg.Database, log); err != nil {
 		return nil, err
 	}
-	if err := s.private(); err != nil {
+	err = s.private()
+	if err == nil && key {
+		err = s.unlock(ctx)
+	}
+	if err != nil {
 		s.db.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// unlock reads the master key, or makes one for a database that has nothing
+// sealed yet: for another one, as after a restore, it would be the wrong one.
+func (s *state) unlock(ctx context.Context) error {
+	path, create := s.cfg.keyPath()
+	if _, err := os.Stat(path); create && os.IsNotExist(err) {
+		var n int
+		if err := s.db.Read(ctx, func(tx *store.Tx) error {
+			return tx.Row("SELECT (SELECT COUNT(*) FROM settings) + (SELECT COUNT(*) FROM ticket_keys)").Scan(&n)
+		}); err != nil {
+			return err
+		}
+		if n > 0 {
+			return fmt.Errorf("master key: %s is not there, and the database is not new: put the key there that belongs to it", path)
+		}
+	}
+	v, made, err := vault.Load(path, create)
+	if err != nil {
+		return err
+	}
+	if s.vault = v; made {
+		s.made = path
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
+		s.log.Warn("others on this machine can read the master key", "file", path, "mode", info.Mode().Perm().String())
+	}
+	return nil
 }
 
 // private keeps others on the machine out of the database's files.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -23,6 +24,9 @@ func (s *state) blobs(ctx context.Context) (releases.Blobs, error) {
 	c := s.cfg.S3
 	if c == nil {
 		return releases.NewFolder(filepath.Join(s.cfg.Dir, "releases"))
+	}
+	if c.SecretFile == "" {
+		return nil, errors.New("s3.secretFile: is empty")
 	}
 	secret, err := os.ReadFile(c.SecretFile)
 	if err != nil {
@@ -61,14 +65,8 @@ func Publish(ctx context.Context, cfg Config, dir string, notes Notes, out Out, 
 	bar := &bar{out: out}
 	r, err := releases.New(s.db, s.vault, b, log).ImportDir(ctx, who, dir, "", n, bar.told)
 	bar.end()
-	if l := fault.Of(err); l != nil {
-		// The words are those of the pages.
-		words := look.MustLoad(fault.Words, "words")[look.English]
-		var lines []string
-		for _, f := range l {
-			lines = append(lines, f.Text(words))
-		}
-		return fmt.Errorf("%s is not published: %s", dir, strings.Join(lines, " "))
+	if text := said(err); text != "" {
+		return fmt.Errorf("%s is not published: %s", dir, text)
 	}
 	if err != nil {
 		return err
@@ -108,4 +106,14 @@ func (b *bar) end() {
 	if b.out.Terminal {
 		fmt.Fprint(b.out, "\r\x1b[K")
 	}
+}
+
+// said is what pages say about a fault, in English, or "".
+func said(err error) string {
+	var lines []string
+	words := look.MustLoad(fault.Words, "words")[look.English]
+	for _, f := range fault.Of(err) {
+		lines = append(lines, f.Text(words))
+	}
+	return strings.Join(lines, " ")
 }

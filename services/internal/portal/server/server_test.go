@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/portal/edge"
 	"github.com/parley-meet/parley/services/internal/portal/store/storetest"
 )
 
@@ -214,6 +215,8 @@ func TestConfig(t *testing.T) {
 		"{\n\"url\": 1}":             "c:2:9: url: is a number, want string",
 		"{\n,":                       "c:2:2: invalid character",
 		"{} {}":                      "c:1:3: something follows",
+		"":                           "c:1:1: the file is empty",
+		"{\n\"url\": \"x\"":           "c:2:11: the file ends too early",
 		`{"url": "http://a"}`:        "want https://",
 		`{"url": "https://a/b"}`:     "want https://",
 		`{"listen": "443"}`:          "listen",
@@ -232,6 +235,40 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
+}
+
+// A database that has sealed values gets no new master key; one that an operator
+// was added to before the first start does.
+func TestKeyIsMissing(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, url string) {
+		cfg := config(t, url)
+		path := filepath.Join(cfg.Dir, "master.key")
+		cfg.KeyFile = ""
+		log := slog.New(slog.DiscardHandler)
+		if err := AddOperator(t.Context(), cfg, "a@example.com", io.Discard, log); err != nil {
+			t.Fatal(err)
+		}
+		if err := AddOperator(t.Context(), cfg, "nobody", io.Discard, log); err == nil || !strings.Contains(err.Error(), `"nobody": `) || strings.HasSuffix(err.Error(), "email") {
+			t.Errorf("%v", err)
+		}
+		s, err := open(t.Context(), cfg, log, true)
+		if err != nil || s.made != path {
+			t.Fatalf("%v %+v", err, s)
+		}
+		if _, err := edge.LoadRoot(t.Context(), s.db, s.vault, "localhost"); err != nil {
+			t.Fatal(err)
+		}
+		s.db.Close()
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := open(t.Context(), cfg, log, true); err == nil || !strings.Contains(err.Error(), "put the key there") {
+			t.Errorf("%v", err)
+		}
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("a key was made: %v", err)
+		}
+	})
 }
 
 func FuzzConfig(f *testing.F) {

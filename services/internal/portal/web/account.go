@@ -211,7 +211,11 @@ func (k *call) auditDetail(raw json.RawMessage) string {
 		case "role":
 			v = k.words.Or("users.role.", v)
 		case "kind":
-			v = k.words.Or("users.kind.", v)
+			if k.words.Has("mail.kind." + v) { // of a mail
+				v = k.words.T("mail.kind." + v)
+			} else {
+				v = k.words.Or("users.kind.", v)
+			}
 		case "type", "was":
 			v = k.words.Or("type.", v)
 		}

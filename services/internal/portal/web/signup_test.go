@@ -93,6 +93,9 @@ func TestSignUp(t *testing.T) {
 	if self.User.Email != "anna@example.com" || self.User.Role != people.Owner || self.User.State != people.Active {
 		t.Errorf("%+v", self)
 	}
+	if n := links(t, p, "anna@example.com", "verify"); len(n) != 0 {
+		t.Errorf("%d mails wait for what is done", len(n))
+	}
 	// Neither link works again.
 	for _, l := range got {
 		if a := p.Stranger().Do("POST", "/api/v1/signup/verify", obj{"link": secretOf(t, p, l, "/verify"), "password": testPassword}); a.Status != http.StatusUnprocessableEntity {
