@@ -339,3 +339,12 @@ func Cut(s string, limit int) string {
 	}
 	return b.String()
 }
+
+// Invalid adds what is wrong with values to a problem, in the words of a
+// dictionary.
+func (p Problem) Invalid(l fault.List, words fault.Texts) Problem {
+	for _, f := range l {
+		p.Fields = append(p.Fields, FieldProblem{f.Field, f.Code, Cut(f.Text(words), 500)})
+	}
+	return p
+}

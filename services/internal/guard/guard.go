@@ -127,11 +127,11 @@ func (g *Guard) Enter(a netip.Addr, name, device string, code bool, now time.Tim
 	var taken []*throttle.Bucket
 	if !known {
 		buckets := []*throttle.Bucket{
-			bucketLocked(g.networks, network, maxNetworks, netBurst, netEvery),
-			bucketLocked(g.accounts, name, maxAccounts, accountBurst, accountEvery), &g.all,
+			throttle.Keyed(g.networks, network, maxNetworks, netBurst, netEvery),
+			throttle.Keyed(g.accounts, name, maxAccounts, accountBurst, accountEvery), &g.all,
 		}
 		if code {
-			buckets = append(buckets, bucketLocked(g.codes, name, maxAccounts, codeBurst, codeEvery))
+			buckets = append(buckets, throttle.Keyed(g.codes, name, maxAccounts, codeBurst, codeEvery))
 		}
 		for _, b := range buckets {
 			if d := b.Take(now); d > 0 {
@@ -164,23 +164,6 @@ func (g *Guard) Enter(a netip.Addr, name, device string, code bool, now time.Tim
 		}
 		g.rememberLocked(address, now)
 	}
-}
-
-// bucketLocked returns the key's bucket. When there are too many any other is
-// forgotten: all of them together are bounded too.
-func bucketLocked(m map[string]*throttle.Bucket, key string, most, size int, every time.Duration) *throttle.Bucket {
-	b := m[key]
-	if b == nil {
-		if len(m) >= most {
-			for k := range m {
-				delete(m, k)
-				break
-			}
-		}
-		b = &throttle.Bucket{Size: size, Every: every}
-		m[key] = b
-	}
-	return b
 }
 
 // TokenWait returns how long the address has to wait before its next token is
@@ -239,5 +222,5 @@ func (g *Guard) Counted() int { return g.failures.Len() }
 func (g *Guard) Ask(a netip.Addr, now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return bucketLocked(g.asked, throttle.Network(a), maxNetworks, askBurst, askEvery).Take(now)
+	return throttle.Keyed(g.asked, throttle.Network(a), maxNetworks, askBurst, askEvery).Take(now)
 }

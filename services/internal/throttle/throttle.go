@@ -183,3 +183,21 @@ func Network(a netip.Addr) string {
 	}
 	return p.String()
 }
+
+// Keyed returns the bucket of a key of m, made with a size and a pace when it is
+// not there. When there are most already any other is forgotten: whoever has many
+// keys needs a bucket for all of them together too. The caller holds m's lock.
+func Keyed(m map[string]*Bucket, key string, most, size int, every time.Duration) *Bucket {
+	b := m[key]
+	if b == nil {
+		if len(m) >= most {
+			for k := range m {
+				delete(m, k)
+				break
+			}
+		}
+		b = &Bucket{Size: size, Every: every}
+		m[key] = b
+	}
+	return b
+}

@@ -97,7 +97,7 @@ func (c *Console) tokenActor(r *http.Request, secret string) (admin.Actor, error
 			return admin.Actor{}, api.Throttled{Wait: wait}
 		}
 		c.guard.TokenFailed(from, time.Now())
-		c.stranger.line(slog.LevelWarn, "token refused", "from", from)
+		c.stranger.Line(slog.LevelWarn, "token refused", "from", from)
 		return admin.Actor{}, errUnauthorized
 	}
 	if err != nil {
@@ -116,11 +116,7 @@ func (k *call) failure(err error) api.Problem {
 	var wait api.Throttled
 	var form api.StatusError
 	if l := fault.Of(err); l != nil {
-		out := p(http.StatusUnprocessableEntity, "invalid")
-		for _, f := range l {
-			out.Fields = append(out.Fields, api.FieldProblem{Field: f.Field, Code: f.Code, Message: api.Cut(f.Text(k.words), 500)})
-		}
-		return out
+		return p(http.StatusUnprocessableEntity, "invalid").Invalid(l, k.words)
 	}
 	switch {
 	case errors.As(err, &form):

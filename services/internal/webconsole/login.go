@@ -122,7 +122,7 @@ func (c *Console) tryLogin(w http.ResponseWriter, r *http.Request, name, passwor
 	// A wrong name is not logged: somebody may have typed the password there.
 	log := func(level slog.Level, text string, args ...any) {
 		known := subtle.ConstantTimeCompare([]byte(name), []byte(credential.User)) == 1
-		c.stranger.line(level, text, append([]any{"from", from, "admin", known}, args...)...)
+		c.stranger.Line(level, text, append([]any{"from", from, "admin", known}, args...)...)
 	}
 	wait := func(status int, after time.Duration, text string) {
 		w.Header().Set("Retry-After", strconv.Itoa(api.Seconds(after)))

@@ -3,7 +3,6 @@ package webconsole
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -198,13 +197,8 @@ func (c *Console) place(to string) string {
 	if to == "/login" || to == "/login/code" {
 		return to
 	}
-	u, err := url.Parse(to)
-	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/") || strings.HasPrefix(u.Path, "//") || strings.ContainsAny(to, "\\\r\n") {
-		return "/"
-	}
-	_, pattern := c.mux.Handler(&http.Request{Method: http.MethodGet, URL: &url.URL{Path: u.Path}})
-	if _, ok := c.byPath[pattern]; !ok {
-		return "/"
-	}
-	return u.EscapedPath()
+	return look.Place(c.mux, to, func(pattern string) bool {
+		_, ok := c.byPath[pattern]
+		return ok
+	})
 }

@@ -74,7 +74,7 @@ func TestChangedBy(t *testing.T) {
 		"anna":               "anna",
 		"":                   "",
 	} {
-		if got := changedBy(newFace().dict[look.Russian], by); got != want {
+		if got := changedBy(look.MustLoad(words, "words")[look.Russian], by); got != want {
 			t.Errorf("%q: %q, want %q", by, got, want)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -138,15 +137,5 @@ func TestSlowHeader(t *testing.T) {
 	io.ReadAll(c)
 	if d := time.Since(began); d > headerTimeout+2*time.Second {
 		t.Errorf("a slow header is read for %v", d)
-	}
-}
-
-func TestPanic(t *testing.T) {
-	r := newRig(t, "")
-	h := r.c.recovered(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("oops") }))
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("GET", "/x", nil))
-	if w.Code != http.StatusInternalServerError || !strings.Contains(r.logs.String(), "oops") {
-		t.Errorf("%d\n%s", w.Code, r.logs)
 	}
 }

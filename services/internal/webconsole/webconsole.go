@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"embed"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -52,10 +51,10 @@ type Config struct {
 // Console is the web console.
 type Console struct {
 	cfg      Config
-	face     func() *face
+	face     func() *look.Face
 	sessions *look.Sessions
 	steps    *steps
-	stranger *strangers
+	stranger *guard.Strangers
 	guard    *guard.Guard
 	devices  *guard.Devices
 	source   *source
@@ -77,39 +76,12 @@ type Console struct {
 	later    sync.WaitGroup // operations that outlive their request
 }
 
-// face is what the console looks like.
-type face struct {
-	dict   look.Dictionary
-	pages  *look.Pages
-	assets *look.Assets
-}
-
-// newFace reads the embedded files, which tests have read before.
-func newFace() *face {
-	sub := func(fsys fs.FS, dir string) fs.FS {
-		s, err := fs.Sub(fsys, dir)
-		if err != nil {
-			panic(err)
-		}
-		return s
-	}
-	a, err := look.NewAssets(sub(assets, "assets"))
-	if err != nil {
-		panic(err)
-	}
-	p, err := look.NewPages(sub(pages, "pages"), a)
-	if err != nil {
-		panic(err)
-	}
-	return &face{look.MustLoad(words, "words"), p, a}
-}
-
 // New returns a console. It starts nothing, and leaves to the first page what
 // would make the appliance ready later.
 func New(cfg Config) *Console {
 	c := &Console{
-		cfg: cfg, face: sync.OnceValue(newFace), sessions: look.NewSessions(sessionCookie, maxSessionStreams), steps: newSteps(),
-		stranger: newStrangers(cfg.Log), guard: guard.New(guard.Console), devices: guard.NewDevices(), source: newSource(cfg.Appliance, cfg.Interfaces),
+		cfg: cfg, face: sync.OnceValue(func() *look.Face { return look.NewFace(words, pages, assets) }), sessions: look.NewSessions(sessionCookie, maxSessionStreams), steps: newSteps(),
+		stranger: guard.NewStrangers(cfg.Log), guard: guard.New(guard.Console), devices: guard.NewDevices(), source: newSource(cfg.Appliance, cfg.Interfaces),
 		streams: make(chan struct{}, maxStreams), ops: make(chan struct{}, maxOps),
 		follows: make(chan struct{}, maxFollows), reads: make(chan struct{}, maxReads),
 		gate: newGate(), stopping: make(chan struct{}), byPath: map[string]page{},
@@ -127,7 +99,7 @@ func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
 	c.mux = mux
 	mux.HandleFunc("GET /healthz", c.healthz)
-	mux.HandleFunc("GET "+look.AssetPrefix, func(w http.ResponseWriter, r *http.Request) { c.face().assets.ServeHTTP(w, r) })
+	mux.HandleFunc("GET "+look.AssetPrefix, func(w http.ResponseWriter, r *http.Request) { c.face().Assets.ServeHTTP(w, r) })
 	mux.HandleFunc("GET /login", c.loginPage)
 	mux.HandleFunc("POST /login", c.login)
 	mux.HandleFunc("GET /login/code", c.codePage)
@@ -148,23 +120,12 @@ func (c *Console) routes() http.Handler {
 	mux.HandleFunc("/", c.notFound)
 	cross := http.NewCrossOriginProtection()
 	cross.SetDenyHandler(http.HandlerFunc(c.crossOrigin))
-	return c.recovered(look.Secure(cross.Handler(mux)))
+	return look.Recovered(c.cfg.Log, waiting(look.Secure(cross.Handler(mux))))
 }
 
-// recovered answers for a handler that panicked: net/http would log it where
-// nobody looks.
-func (c *Console) recovered(next http.Handler) http.Handler {
+// waiting tells the gate that a request with a body waits for it.
+func waiting(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			switch p := recover(); p {
-			case nil:
-			case http.ErrAbortHandler:
-				panic(p)
-			default:
-				c.cfg.Log.Error("panic", "method", r.Method, "path", api.Cut(r.URL.Path, 100), "panic", p)
-				http.Error(w, "internal error", http.StatusInternalServerError)
-			}
-		}()
 		if r.ContentLength != 0 {
 			setWaits(r, true) // until the body is read
 		}
@@ -178,10 +139,12 @@ func (c *Console) healthz(w http.ResponseWriter, _ *http.Request) {
 }
 
 // words returns those of the request's language.
-func (c *Console) words(r *http.Request) *look.Words { return c.face().dict[look.RequestLanguage(r)] }
+func (c *Console) words(r *http.Request) *look.Words {
+	return c.face().Dictionary[look.RequestLanguage(r)]
+}
 
 func (c *Console) render(w http.ResponseWriter, status int, name string, p look.Page) {
-	if err := c.face().pages.Render(w, status, name, p); err != nil {
+	if err := c.face().Pages.Render(w, status, name, p); err != nil {
 		c.cfg.Log.Error("render", "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
 	}
@@ -205,7 +168,7 @@ func (c *Console) notFound(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *Console) crossOrigin(w http.ResponseWriter, r *http.Request) {
-	c.stranger.line(slog.LevelWarn, "request from another site refused", "from", remote(r), "path", api.Cut(r.URL.Path, 100), "origin", api.Cut(r.Header.Get("Origin"), 200))
+	c.stranger.Line(slog.LevelWarn, "request from another site refused", "from", remote(r), "path", api.Cut(r.URL.Path, 100), "origin", api.Cut(r.Header.Get("Origin"), 200))
 	c.message(w, r, http.StatusForbidden, "cross-origin")
 }
 

@@ -39,11 +39,11 @@ func newGuard() *guard {
 func (g *guard) enter(a netip.Addr, number string, now time.Time) (time.Duration, func(right bool)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	network := bucketLocked(g.networks, throttle.Network(a), maxNetworks, netBurst, netEvery)
+	network := throttle.Keyed(g.networks, throttle.Network(a), maxNetworks, netBurst, netEvery)
 	if d := network.Take(now); d > 0 {
 		return d, nil
 	}
-	all := bucketLocked(g.numbers, number, maxNumbers, numberBurst, numberEvery)
+	all := throttle.Keyed(g.numbers, number, maxNumbers, numberBurst, numberEvery)
 	if d := all.Take(now); d > 0 {
 		network.Return()
 		return d, nil
@@ -54,21 +54,4 @@ func (g *guard) enter(a netip.Addr, number string, now time.Time) (time.Duration
 			all.Return()
 		}
 	}
-}
-
-// bucketLocked returns the key's bucket; when there are too many, any other is
-// forgotten.
-func bucketLocked(m map[string]*throttle.Bucket, key string, most, size int, every time.Duration) *throttle.Bucket {
-	b := m[key]
-	if b == nil {
-		if len(m) >= most {
-			for k := range m {
-				delete(m, k)
-				break
-			}
-		}
-		b = &throttle.Bucket{Size: size, Every: every}
-		m[key] = b
-	}
-	return b
 }

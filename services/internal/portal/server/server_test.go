@@ -216,7 +216,7 @@ func TestConfig(t *testing.T) {
 		"{\n,":                       "c:2:2: invalid character",
 		"{} {}":                      "c:1:3: something follows",
 		"":                           "c:1:1: the file is empty",
-		"{\n\"url\": \"x\"":           "c:2:11: the file ends too early",
+		"{\n\"url\": \"x\"":          "c:2:11: the file ends too early",
 		`{"url": "http://a"}`:        "want https://",
 		`{"url": "https://a/b"}`:     "want https://",
 		`{"listen": "443"}`:          "listen",

@@ -158,7 +158,7 @@ func (p *Portal) tokenActor(r *http.Request, secret string) (people.Actor, error
 			return people.Actor{}, api.Throttled{Wait: wait}
 		}
 		p.id.guard.TokenFailed(from, time.Now())
-		p.id.log.line(slog.LevelWarn, "token refused", "from", from)
+		p.id.log.Line(slog.LevelWarn, "token refused", "from", from)
 		return people.Actor{}, errUnauthorized
 	}
 	return who, err

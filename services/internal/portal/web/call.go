@@ -139,11 +139,7 @@ func (k *call) failure(err error) api.Problem {
 		return api.Problem{Code: code, Message: k.words.T("error." + code), Status: status}
 	}
 	if l := fault.Of(err); l != nil {
-		out := p(http.StatusUnprocessableEntity, "invalid")
-		for _, f := range l {
-			out.Fields = append(out.Fields, api.FieldProblem{Field: f.Field, Code: f.Code, Message: api.Cut(f.Text(k.words), 500)})
-		}
-		return out
+		return p(http.StatusUnprocessableEntity, "invalid").Invalid(l, k.words)
 	}
 	if errors.Is(err, credential.ErrBusy) {
 		err = api.Throttled{Wait: guard.BusyWait}

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +18,6 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/identity"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
-	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
 // Bounds of sign-ins.
@@ -35,13 +33,13 @@ type signing struct {
 	people  *identity.Service
 	guard   *guard.Guard
 	devices *guard.Devices
-	log     *strangers
+	log     *guard.Strangers
 	// operated is set once somebody operates the portal.
 	operated atomic.Bool
 }
 
 func newSigning(cfg Config) *signing {
-	id := &signing{people: identity.New(cfg.DB, cfg.Vault, cfg.Log), guard: guard.New(guard.Portal), log: &strangers{log: cfg.Log}}
+	id := &signing{people: identity.New(cfg.DB, cfg.Vault, cfg.Log), guard: guard.New(guard.Portal), log: guard.NewStrangers(cfg.Log)}
 	var key [32]byte
 	if cfg.Vault != nil { // one key for all instances: each knows the others' marks
 		copy(key[:], cfg.Vault.Derive("device marks"))
@@ -49,31 +47,7 @@ func newSigning(cfg Config) *signing {
 		rand.Read(key[:])
 	}
 	id.devices = guard.NewDevicesOf(key)
-	id.log.bucket.Size, id.log.bucket.Every = 60, 10*time.Second
 	return id
-}
-
-// strangers logs what people do who have not signed in: after a burst few lines,
-// and how many were left out, so that a flood fills no disk.
-type strangers struct {
-	log    *slog.Logger
-	bucket throttle.Bucket
-	mu     sync.Mutex
-	left   int
-}
-
-func (s *strangers) line(level slog.Level, text string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.bucket.Take(time.Now()) > 0 {
-		s.left++
-		return
-	}
-	if s.left > 0 {
-		args = append(args, "left-out-before", s.left)
-		s.left = 0
-	}
-	s.log.Log(context.Background(), level, text, args...)
 }
 
 func (p *Portal) loginRoutes(mux *http.ServeMux) {
@@ -196,7 +170,7 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 	}
 	after, done := p.id.guard.Enter(from, email, p.id.devices.Known(r, email), false, time.Now())
 	if done == nil {
-		p.id.log.line(slog.LevelInfo, "sign-in delayed", "from", from, "wait", after.Round(time.Millisecond))
+		p.id.log.Line(slog.LevelInfo, "sign-in delayed", "from", from, "wait", after.Round(time.Millisecond))
 		wait(http.StatusTooManyRequests, after)
 		return
 	}
@@ -208,7 +182,7 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 		p.admit(w, r, u, d.To, refuse)
 	case errors.Is(err, identity.ErrWrong):
-		p.id.log.line(slog.LevelWarn, "sign-in failed", "from", from) // what was typed may be a password
+		p.id.log.Line(slog.LevelWarn, "sign-in failed", "from", from) // what was typed may be a password
 		refuse(http.StatusForbidden, words.T("login.wrong"))
 	default:
 		p.refuseEntry(w, r, err, refuse)
@@ -224,7 +198,7 @@ func (p *Portal) refuseEntry(w http.ResponseWriter, r *http.Request, err error, 
 	case errors.Is(err, identity.ErrSuspended):
 		refuse(http.StatusForbidden, words.T("login.suspended"))
 	default:
-		p.id.log.line(slog.LevelError, "sign-in not checked", "from", remote(r), "error", err)
+		p.id.log.Line(slog.LevelError, "sign-in not checked", "from", remote(r), "error", err)
 		w.Header().Set("Retry-After", strconv.Itoa(api.Seconds(guard.BusyWait)))
 		refuse(http.StatusServiceUnavailable, words.T("login.wait", api.Seconds(guard.BusyWait)))
 	}

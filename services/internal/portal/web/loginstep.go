@@ -93,7 +93,7 @@ func (p *Portal) code(w http.ResponseWriter, r *http.Request) {
 		setStep(w, "")
 		http.Redirect(w, r, p.place(st.To), http.StatusSeeOther)
 	case errors.Is(err, identity.ErrCode):
-		p.id.log.line(slog.LevelWarn, "sign-in failed: wrong code", "from", from, "user", st.User.ID)
+		p.id.log.Line(slog.LevelWarn, "sign-in failed: wrong code", "from", from, "user", st.User.ID)
 		p.showCode(w, r, http.StatusForbidden, codeData{words.T("code.wrong")})
 	case errors.Is(err, identity.ErrStep):
 		setStep(w, "")

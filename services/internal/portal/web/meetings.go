@@ -297,7 +297,7 @@ type invitationText struct{ Lang, Name, Text string }
 func (k *call) invitations(m *meetings.Meeting) []invitationText {
 	var out []invitationText
 	for _, l := range []look.Language{look.English, look.Russian} {
-		t := invitationText{string(l), l.Native(), invitation(k.p.face().dict[l], m, true)}
+		t := invitationText{string(l), l.Native(), invitation(k.p.face().Dictionary[l], m, true)}
 		if l == k.words.Language() {
 			out = append([]invitationText{t}, out...)
 		} else {

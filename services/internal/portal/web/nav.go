@@ -198,13 +198,8 @@ func (p *Portal) tabOf(q page) string {
 // place returns to when it is a page of the portal, and else the first: a form
 // may name where to go on, but not another site.
 func (p *Portal) place(to string) string {
-	u, err := url.Parse(to)
-	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, "/") || strings.HasPrefix(u.Path, "//") || strings.ContainsAny(to, "\\\r\n") {
-		return "/"
-	}
-	_, pattern := p.mux.Handler(&http.Request{Method: http.MethodGet, URL: &url.URL{Path: u.Path}})
-	if _, ok := p.byPath[pattern]; !ok {
-		return "/"
-	}
-	return u.EscapedPath()
+	return look.Place(p.mux, to, func(pattern string) bool {
+		_, ok := p.byPath[pattern]
+		return ok
+	})
 }

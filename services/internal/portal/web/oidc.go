@@ -50,7 +50,7 @@ func (p *Portal) comeBack(w http.ResponseWriter, r *http.Request) {
 	setAway(w, "")
 	q := r.URL.Query()
 	if said := q.Get("error"); said != "" {
-		p.id.log.line(slog.LevelInfo, "provider refused a sign-in", "from", remote(r), "error", api.Cut(said, 60))
+		p.id.log.Line(slog.LevelInfo, "provider refused a sign-in", "from", remote(r), "error", api.Cut(said, 60))
 	}
 	u, to, err := p.id.people.FinishProvider(r.Context(), kept, q.Get("state"), q.Get("code"), p.awayURL(), string(p.words(r).Language()), remote(r).String())
 	if err == nil {
@@ -78,7 +78,7 @@ func (p *Portal) failAway(w http.ResponseWriter, r *http.Request, err error) {
 		p.notFound(w, r)
 		return
 	}
-	p.id.log.line(slog.LevelWarn, "sign-in by a provider failed", "from", remote(r), "error", api.Cut(err.Error(), 300))
+	p.id.log.Line(slog.LevelWarn, "sign-in by a provider failed", "from", remote(r), "error", api.Cut(err.Error(), 300))
 	http.Redirect(w, r, "/login?ended="+why, http.StatusSeeOther)
 }
 

@@ -17,7 +17,6 @@ package web
 import (
 	"context"
 	"embed"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -25,7 +24,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/portal/directory"
 	"github.com/parley-meet/parley/services/internal/portal/live"
@@ -78,7 +76,7 @@ type Config struct {
 // Portal is the portal's HTTP side.
 type Portal struct {
 	cfg     Config
-	face    func() *face
+	face    func() *look.Face
 	mux     *http.ServeMux
 	pages   []page
 	byPath  map[string]page // pattern → page
@@ -91,39 +89,12 @@ type Portal struct {
 	brand   brand
 }
 
-// face is what the portal looks like.
-type face struct {
-	dict   look.Dictionary
-	pages  *look.Pages
-	assets *look.Assets
-}
-
-// newFace reads the embedded files, which tests have read before.
-func newFace() *face {
-	sub := func(fsys fs.FS, dir string) fs.FS {
-		s, err := fs.Sub(fsys, dir)
-		if err != nil {
-			panic(err)
-		}
-		return s
-	}
-	a, err := look.NewAssets(sub(assets, "assets"))
-	if err != nil {
-		panic(err)
-	}
-	p, err := look.NewPages(sub(pages, "pages"), a)
-	if err != nil {
-		panic(err)
-	}
-	return &face{look.MustLoad(words, "words"), p, a}
-}
-
 // New returns a portal. It starts nothing.
 func New(cfg Config) *Portal {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Portal{cfg: cfg, face: sync.OnceValue(newFace), byPath: map[string]page{}, stop: make(chan struct{})}
+	p := &Portal{cfg: cfg, face: sync.OnceValue(func() *look.Face { return look.NewFace(words, pages, assets) }), byPath: map[string]page{}, stop: make(chan struct{})}
 	p.id = newSigning(cfg)
 	p.openapi = sync.OnceValue(p.describe)
 	p.handler = p.routes()
@@ -140,7 +111,7 @@ func (p *Portal) routes() http.Handler {
 	mux := http.NewServeMux()
 	p.mux = mux
 	mux.HandleFunc("GET /healthz", p.healthz)
-	mux.HandleFunc("GET "+look.AssetPrefix, func(w http.ResponseWriter, r *http.Request) { p.face().assets.ServeHTTP(w, r) })
+	mux.HandleFunc("GET "+look.AssetPrefix, func(w http.ResponseWriter, r *http.Request) { p.face().Assets.ServeHTTP(w, r) })
 	mux.HandleFunc("POST /language", p.language)
 	mux.HandleFunc("POST /logout", p.logout)
 	mux.Handle("GET /link", p.cfg.Live)
@@ -160,24 +131,7 @@ func (p *Portal) routes() http.Handler {
 	mux.HandleFunc("/", p.notFound)
 	cross := http.NewCrossOriginProtection()
 	cross.SetDenyHandler(http.HandlerFunc(p.crossOrigin))
-	return p.recovered(look.Secure(cross.Handler(mux)))
-}
-
-// recovered answers for a handler that panicked.
-func (p *Portal) recovered(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			switch v := recover(); v {
-			case nil:
-			case http.ErrAbortHandler:
-				panic(v)
-			default:
-				p.cfg.Log.Error("panic", "method", r.Method, "path", api.Cut(r.URL.Path, 100), "panic", v)
-				http.Error(w, "internal error", http.StatusInternalServerError)
-			}
-		}()
-		next.ServeHTTP(w, r)
-	})
+	return look.Recovered(p.cfg.Log, look.Secure(cross.Handler(mux)))
 }
 
 // healthLimit is how long the database may take for a health check.
@@ -197,7 +151,9 @@ func (p *Portal) healthz(w http.ResponseWriter, r *http.Request) {
 }
 
 // words returns those of the request's language.
-func (p *Portal) words(r *http.Request) *look.Words { return p.face().dict[look.RequestLanguage(r)] }
+func (p *Portal) words(r *http.Request) *look.Words {
+	return p.face().Dictionary[look.RequestLanguage(r)]
+}
 
 // brand is the portal's name as its operators have set it. It is read again
 // after brandFor: other instances see a change a little later.
@@ -229,7 +185,7 @@ func (p *Portal) portalName() string {
 
 func (p *Portal) render(w http.ResponseWriter, status int, name string, page look.Page) {
 	page.Host = p.portalName()
-	if err := p.face().pages.Render(w, status, name, page); err != nil {
+	if err := p.face().Pages.Render(w, status, name, page); err != nil {
 		p.cfg.Log.Error("render", "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
 	}
