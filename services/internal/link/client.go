@@ -5,11 +5,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	mrand "math/rand/v2"
 	"net/http"
 	"net/url"
@@ -18,40 +16,6 @@ import (
 
 	"github.com/coder/websocket"
 )
-
-// Times of the appliance's end.
-const (
-	dialLimit  = 20 * time.Second
-	writeLimit = 10 * time.Second
-	// pingEvery finds connections of which the other end is gone without a word.
-	pingEvery = 10 * time.Second
-	pingLimit = 10 * time.Second
-	// steady is how long a connection has to last for the next wait to be short
-	// again.
-	steady = time.Minute
-	// settle gathers changes of the status that come together.
-	settle = 200 * time.Millisecond
-
-	backoffFirst = 500 * time.Millisecond
-	backoffMost  = time.Minute
-	// offWait is for an appliance that is not wanted: revoked, or the connector is
-	// off. Somebody may change that.
-	offWait = 2 * time.Minute
-)
-
-// maxOutbox is how many events wait for the portal. When there are more the
-// oldest is dropped: what happened last matters most, and the portal sees by the
-// numbers that some are missing.
-const maxOutbox = 1000
-
-// Backoff is how long to wait before the nth attempt, from 0: random between
-// nothing and a bound that doubles up to a minute ("full jitter"), so that
-// appliances that lost the portal together do not come back together. r is in
-// [0, 1).
-func Backoff(attempt int, r float64) time.Duration {
-	most := min(float64(backoffMost), float64(backoffFirst)*math.Pow(2, float64(min(attempt, 20))))
-	return time.Duration(r * most)
-}
 
 // ClientConfig is what a Client works with.
 type ClientConfig struct {
@@ -82,7 +46,10 @@ type Client struct {
 	cfg  ClientConfig
 	boot string
 	wake chan struct{} // the status has changed
-	post chan struct{} // something waits in the outbox
+	post chan struct{} // something waits in the outbox, or may go now
+
+	times   times
+	connect func(ctx context.Context, portal string) error // one connection, from the first word to the last
 
 	mu      sync.Mutex
 	cred    Credentials
@@ -110,8 +77,10 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if _, err := rand.Read(b[:]); err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, cred: cfg.Credentials, boot: hex.EncodeToString(b[:]), wake: make(chan struct{}, 1), post: make(chan struct{}, 1),
-		conn: Connection{Since: time.Now(), Problem: "not tried yet"}}, nil
+	c := &Client{cfg: cfg, cred: cfg.Credentials, boot: hex.EncodeToString(b[:]), wake: make(chan struct{}, 1), post: make(chan struct{}, 1),
+		times: usual, conn: Connection{Since: time.Now(), Problem: "not tried yet"}}
+	c.connect = c.session
+	return c, nil
 }
 
 // Connection returns how the link is.
@@ -129,32 +98,6 @@ func kick(ch chan struct{}) {
 	case ch <- struct{}{}:
 	default: // it will be seen
 	}
-}
-
-// Event tells the portal of something that happened. It is kept until the portal
-// has it on disk, as long as this process runs.
-func (c *Client) Event(name string, data any, now time.Time) error {
-	b, err := json.Marshal(data)
-	if err != nil {
-		return fmt.Errorf("event %s: %w", name, err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.outbox) >= maxOutbox {
-		c.outbox = c.outbox[1:]
-		c.dropped++
-	}
-	c.number++
-	c.outbox = append(c.outbox, Event{Number: c.number, At: now, Name: name, Data: b})
-	kick(c.post)
-	return nil
-}
-
-// Waiting returns how many events wait for the portal, and how many were dropped.
-func (c *Client) Waiting() (waiting, dropped int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.outbox), c.dropped
 }
 
 // AskForBrowsers sends a signing request (PKCS #10, PEM) for a certificate that
@@ -181,26 +124,16 @@ func (c *Client) Run(ctx context.Context) error {
 		c.conn.Portal = portal
 		c.mu.Unlock()
 		began := time.Now()
-		err := c.session(ctx, portal)
+		err := c.connect(ctx, portal)
 		if ctx.Err() != nil {
 			return nil
 		}
 		was := c.lost(err)
-		if was && time.Since(began) > steady {
+		if was && time.Since(began) > c.times.steady {
 			attempt = 0
 		}
-		wait := Backoff(attempt, mrand.Float64())
+		wait := c.times.wait(err, was, attempt, mrand.Float64())
 		attempt++
-		var bye byeError
-		if errors.As(err, &bye) {
-			switch bye.Why {
-			case "revoked", "disabled", "refused":
-				wait = offWait/2 + time.Duration(mrand.Float64()*float64(offWait))
-			case "stopping":
-				wait = time.Duration(mrand.Float64() * float64(min(max(bye.After, 0), backoffMost)))
-				attempt = 0
-			}
-		}
 		c.cfg.Log.Warn("portal: no link", "portal", portal, "error", err, "again", wait.Round(time.Millisecond))
 		select {
 		case <-time.After(wait):
@@ -234,7 +167,7 @@ func (c *Client) session(ctx context.Context, portal string) error {
 		return err
 	}
 	defer client.CloseIdleConnections()
-	dial, done := context.WithTimeout(ctx, dialLimit)
+	dial, done := context.WithTimeout(ctx, c.times.dial)
 	ws, _, err := websocket.Dial(dial, portal, &websocket.DialOptions{HTTPClient: client})
 	done()
 	if err != nil {
@@ -283,12 +216,12 @@ type session struct {
 
 // hello says who this is and takes the portal's answer.
 func (s *session) hello(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	ctx, cancel := context.WithTimeout(ctx, s.c.times.dial)
 	defer cancel()
 	s.c.mu.Lock()
 	h := Hello{Version: s.c.cfg.Version, Host: s.c.cfg.Host, Boot: s.c.boot, Config: s.c.config}
 	s.c.mu.Unlock()
-	h.Status = s.c.cfg.Status()
+	h.Status = s.c.status()
 	if err := s.send(ctx, KindHello, h); err != nil {
 		return err
 	}
@@ -322,15 +255,6 @@ func (s *session) bye(m Message) error {
 		return err
 	}
 	return byeError{b}
-}
-
-// taken forgets the events that the portal has.
-func (s *session) taken(number uint64) {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	for len(s.c.outbox) > 0 && s.c.outbox[0].Number <= number {
-		s.c.outbox = s.c.outbox[1:]
-	}
 }
 
 func (s *session) config(cfg Config) {
@@ -390,7 +314,7 @@ func (s *session) write(ctx context.Context) error {
 			soon = nil
 		case <-s.c.wake:
 			if soon == nil {
-				soon = time.After(settle)
+				soon = time.After(s.c.times.settle)
 			}
 			continue
 		case <-s.c.post:
@@ -398,41 +322,14 @@ func (s *session) write(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := s.send(ctx, KindStatus, s.c.cfg.Status()); err != nil {
+		if err := s.send(ctx, KindStatus, s.c.status()); err != nil {
 			return err
 		}
 	}
-}
-
-// outbox sends the events and requests that wait.
-func (s *session) outbox(ctx context.Context) error {
-	s.c.mu.Lock()
-	events, asks, number := append([]Event(nil), s.c.outbox...), s.c.asks, s.c.asked
-	s.c.mu.Unlock()
-	for _, e := range events {
-		if e.Number <= s.sent {
-			continue
-		}
-		if err := s.send(ctx, KindEvent, e); err != nil {
-			return err
-		}
-		s.sent = e.Number
-	}
-	for _, a := range asks {
-		if err := s.send(ctx, KindRenew, a); err != nil {
-			return err
-		}
-	}
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	if s.c.asked == number {
-		s.c.asks = nil // nobody has asked for something else meanwhile
-	}
-	return nil
 }
 
 func (s *session) ping(ctx context.Context) error {
-	t := time.NewTicker(pingEvery)
+	t := time.NewTicker(s.c.times.pingEvery)
 	defer t.Stop()
 	for {
 		select {
@@ -440,7 +337,7 @@ func (s *session) ping(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		one, cancel := context.WithTimeout(ctx, pingLimit)
+		one, cancel := context.WithTimeout(ctx, s.c.times.pingLimit)
 		err := s.ws.Ping(one)
 		cancel()
 		if err != nil {
@@ -450,7 +347,7 @@ func (s *session) ping(ctx context.Context) error {
 }
 
 func (s *session) send(ctx context.Context, kind Kind, body any) error {
-	ctx, cancel := context.WithTimeout(ctx, writeLimit)
+	ctx, cancel := context.WithTimeout(ctx, s.c.times.write)
 	defer cancel()
 	return Send(ctx, s.ws, kind, body)
 }

@@ -12,44 +12,6 @@ import (
 	"time"
 )
 
-// Appliances that lost the portal together come back apart: at each attempt the
-// waits of many fill the whole of a range that grows.
-func TestBackoff(t *testing.T) {
-	for attempt, most := range map[int]time.Duration{0: 500 * time.Millisecond, 3: 4 * time.Second, 7: time.Minute, 1000: time.Minute} {
-		const n = 200
-		var parts [10]int
-		for i := range n {
-			d := Backoff(attempt, float64(i)/n)
-			if d < 0 || d >= most {
-				t.Fatalf("attempt %d: %v, want less than %v", attempt, d, most)
-			}
-			parts[int(10*d/most)]++
-		}
-		for i, k := range parts {
-			if k < n/20 {
-				t.Errorf("attempt %d: %d of %d in part %d", attempt, k, n, i)
-			}
-		}
-	}
-}
-
-// What waits is bounded, and the oldest goes first.
-func TestOutbox(t *testing.T) {
-	c := &Client{post: make(chan struct{}, 1)}
-	for range maxOutbox + 5 {
-		if err := c.Event("x", 1, time.Now()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n, dropped := c.Waiting(); n != maxOutbox || dropped != 5 || c.outbox[0].Number != 6 {
-		t.Errorf("%d wait, %d dropped, the first is %d", n, dropped, c.outbox[0].Number)
-	}
-	(&session{c: c}).taken(10)
-	if c.outbox[0].Number != 11 {
-		t.Errorf("the first is %d", c.outbox[0].Number)
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"kind":"hello","body":{"boot":"x","status":{"addresses":["192.0.2.1"],"cpu":0.5}}}`))
 	f.Add([]byte(`{"kind":"event","body":{"number":1,"at":"2026-01-01T00:00:00Z","name":"meeting.started"}}`))

@@ -128,6 +128,7 @@ type Status struct {
 	Peers        []string     `json:"peers,omitempty"`       // ids of appliances on the zone's bus
 	Problems     []Problem    `json:"problems,omitempty"`    // that it knows of itself
 	Unreachable  []string     `json:"unreachable,omitempty"` // "udp 8801": ports that its own check did not reach
+	Dropped      int          `json:"dropped,omitempty"`     // events of this Boot that did not fit in what is kept without a link
 }
 
 // Service is a process of the appliance.

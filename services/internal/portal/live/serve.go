@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -62,6 +63,9 @@ type conn struct {
 	ws     *websocket.Conn
 	cancel context.CancelFunc
 	out    chan message
+
+	taken atomic.Uint64 // number of the last event taken
+	acks  chan struct{} // it has grown: one answer for all since the last
 
 	once sync.Once
 	bye  chan link.Bye
@@ -138,7 +142,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ws.SetReadLimit(link.MaxMessage)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
-	c := &conn{s: s, id: id, ws: ws, cancel: cancel, out: make(chan message, queueSize), bye: make(chan link.Bye, 1)}
+	c := &conn{s: s, id: id, ws: ws, cancel: cancel, out: make(chan message, queueSize), acks: make(chan struct{}, 1), bye: make(chan link.Bye, 1)}
 	if why != "" {
 		s.cfg.Log.Info("link refused", "appliance", id.Appliance, "why", why)
 		c.last(link.Bye{Why: why})
@@ -193,22 +197,24 @@ func (c *conn) serve(ctx context.Context) error {
 		return err
 	}
 	c.config = b
+	// The configuration is sent in any case: generations do not count the peers'
+	// addresses. It is queued first: others may have something to say as soon as
+	// the connection is known.
+	c.taken.Store(event)
+	c.send(link.KindWelcome, link.Welcome{Now: c.s.now(), Heartbeat: link.Heartbeat, Event: event, Config: &cfg})
 	if !c.s.add(c) {
 		c.last(link.Bye{Why: "stopping", After: 5 * time.Second})
 		return errors.New("this instance takes no more links")
 	}
 	defer c.s.remove(c)
 	c.s.cfg.Log.Info("linked", "appliance", c.id.Appliance, "host", st.Host, "version", st.Version)
-	// The configuration is sent in any case: generations do not count the peers'
-	// addresses.
-	c.send(link.KindWelcome, link.Welcome{Now: c.s.now(), Heartbeat: link.Heartbeat, Event: event, Config: &cfg})
 	st.Status, st.Contact = Clean(h.Status), c.s.now()
 	c.s.heard(st)
 	ctx, cancel = context.WithCancel(ctx)
 	defer cancel()
 	c.tellPeers(ctx)
 	ends := make(chan error, 2)
-	go func() { ends <- c.read(ctx, st, h.Boot, event) }()
+	go func() { ends <- c.read(ctx, st, h.Boot) }()
 	go func() { ends <- c.write(ctx) }()
 	err = <-ends
 	cancel()
@@ -237,6 +243,13 @@ func (c *conn) write(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("send %s: %w", m.kind, err)
 			}
+		case <-c.acks:
+			one, cancel := context.WithTimeout(ctx, writeLimit)
+			err := link.Send(one, c.ws, link.KindAck, link.Ack{Event: c.taken.Load()})
+			cancel()
+			if err != nil {
+				return fmt.Errorf("send ack: %w", err)
+			}
 		case b := <-c.bye:
 			c.last(b)
 			return fmt.Errorf("sent away: %s", b.Why)
@@ -246,7 +259,7 @@ func (c *conn) write(ctx context.Context) error {
 	}
 }
 
-func (c *conn) read(ctx context.Context, st State, boot string, event uint64) error {
+func (c *conn) read(ctx context.Context, st State, boot string) error {
 	pace := rate.NewLimiter(maxMessages, 10*maxMessages)
 	renewals := rate.NewLimiter(rate.Every(time.Hour/maxRenewals), maxRenewals)
 	for {
@@ -276,13 +289,12 @@ func (c *conn) read(ctx context.Context, st State, boot string, event uint64) er
 			if err := m.Into(&e); err != nil {
 				return c.refuse(err)
 			}
-			if e.Number > event {
-				if err := c.s.take(ctx, c.id, boot, e); err != nil {
-					return fmt.Errorf("event %d: %w", e.Number, err)
-				}
-				event = e.Number
+			if err := c.event(ctx, boot, e); err != nil {
+				return fmt.Errorf("event %d: %w", e.Number, err)
 			}
-			c.send(link.KindAck, link.Ack{Event: event})
+			// Many may come before the next status: it has not fallen silent.
+			st.Contact = c.s.now()
+			c.s.heard(st)
 		case link.KindRenew:
 			var r link.Renew
 			if err := m.Into(&r); err != nil {
@@ -305,6 +317,24 @@ func (c *conn) read(ctx context.Context, st State, boot string, event uint64) er
 			// A newer appliance may say more.
 		}
 	}
+}
+
+// event takes an event and has it acknowledged.
+func (c *conn) event(ctx context.Context, boot string, e link.Event) error {
+	if last := c.taken.Load(); e.Number > last {
+		if e.Number > last+1 {
+			c.s.cfg.Log.Warn("events of an appliance are missing", "appliance", c.id.Appliance, "from", last+1, "to", e.Number-1)
+		}
+		if err := c.s.take(ctx, c.id, boot, e); err != nil {
+			return err
+		}
+		c.taken.Store(e.Number)
+	}
+	select {
+	case c.acks <- struct{}{}:
+	default: // the one that is due tells of this event too
+	}
+	return nil
 }
 
 // refuse says what was wrong; nothing is read from the connection any more.
@@ -380,6 +410,7 @@ func Clean(s link.Status) link.Status {
 		s.Certificate = &c
 	}
 	s.Meetings, s.Participants, s.Limit = bound(s.Meetings), bound(s.Participants), bound(s.Limit)
+	s.Dropped = max(s.Dropped, 0)
 	if !(s.CPU >= 0) { // NaN too
 		s.CPU = 0
 	}
