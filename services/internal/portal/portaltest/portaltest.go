@@ -32,6 +32,7 @@ type Portal struct {
 	Vault  *vault.Vault
 	All    *portal.Portal
 	Server *httptest.Server
+	Dir    string // of files that are no database
 
 	cord *cord
 }
@@ -55,7 +56,7 @@ func On(t testing.TB, url string, key []byte) *Portal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Portal{T: t, DB: db, Vault: v}
+	p := &Portal{T: t, DB: db, Vault: v, Dir: t.TempDir()}
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.All.ServeHTTP(w, r) }))
 	p.cord = &cord{Listener: p.Server.Listener, conns: map[net.Conn]bool{}}
 	p.Server.Listener = p.cord
@@ -63,7 +64,7 @@ func On(t testing.TB, url string, key []byte) *Portal {
 		return &p.Server.TLS.Certificates[0], nil // StartTLS makes it
 	}})
 	p.Server.StartTLS()
-	p.All, err = portal.New(portal.Config{DB: db, Vault: v, URL: p.url(), Dir: t.TempDir(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	p.All, err = portal.New(portal.Config{DB: db, Vault: v, URL: p.url(), Dir: p.Dir, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func (p *Portal) Import(dir, version string, hidden bool) {
 	p.T.Helper()
 	who := people.Actor{User: "o", Name: "Operator", Operator: true, Via: "command"}
 	if hidden {
-		if err := p.All.Releases.Begin(context.Background(), who, version, releases.Notes{}); err != nil {
+		if _, err := p.All.Releases.Begin(context.Background(), who, version, releases.Notes{}); err != nil {
 			p.T.Fatal(err)
 		}
 		names, err := os.ReadDir(dir)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -24,7 +25,8 @@ type Blobs interface {
 	Put(ctx context.Context, r io.Reader, size int64) (Saved, error)
 	Open(ctx context.Context, sum string) (io.ReadSeekCloser, error)
 	// Link returns an address from which a browser gets the blob for a short time
-	// under a name, or "" when this process must send it.
+	// under a name, or "" when this process must send it. Where the blob is not
+	// there, it or Open returns fs.ErrNotExist.
 	Link(ctx context.Context, sum, name string) (string, error)
 	List(ctx context.Context) ([]Blob, error)
 	Remove(ctx context.Context, sum string) error
@@ -41,6 +43,7 @@ type Saved interface {
 // Blob is one that is there.
 type Blob struct {
 	Name     string
+	Size     int64 // bytes
 	Modified time.Time
 }
 
@@ -152,7 +155,7 @@ func (f *Folder) List(context.Context) ([]Blob, error) {
 	var out []Blob
 	for _, e := range list {
 		if i, err := e.Info(); err == nil && sumName.MatchString(e.Name()) {
-			out = append(out, Blob{e.Name(), i.ModTime()})
+			out = append(out, Blob{e.Name(), i.Size(), i.ModTime()})
 		}
 	}
 	return out, nil
@@ -251,6 +254,12 @@ func (b *Bucket) Open(ctx context.Context, sum string) (io.ReadSeekCloser, error
 
 // Link implements Blobs.
 func (b *Bucket) Link(ctx context.Context, sum, name string) (string, error) {
+	if _, err := b.client.StatObject(ctx, b.bucket, sum, minio.StatObjectOptions{}); err != nil {
+		if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
+			err = fs.ErrNotExist
+		}
+		return "", fmt.Errorf("object storage: %w", err)
+	}
 	u, err := b.client.PresignedGetObject(ctx, b.bucket, sum, linkFor, url.Values{"response-content-disposition": {`attachment; filename="` + name + `"`}})
 	if err != nil {
 		return "", fmt.Errorf("object storage: %w", err)
@@ -266,7 +275,7 @@ func (b *Bucket) List(ctx context.Context) ([]Blob, error) {
 			return nil, fmt.Errorf("object storage: %w", o.Err)
 		}
 		if sumName.MatchString(o.Key) {
-			out = append(out, Blob{o.Key, o.LastModified})
+			out = append(out, Blob{o.Key, o.Size, o.LastModified})
 		}
 	}
 	return out, nil

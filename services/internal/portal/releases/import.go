@@ -11,25 +11,40 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/people"
 )
 
+// Imported is a release as it is now.
+type Imported struct {
+	Release
+	Back []string // files that were put back; else the version is new
+}
+
 // ImportDir publishes what mkovf wrote to a folder. The version is the OVF's; when
 // version is not empty it must be that. progress is told of each file's bytes and
-// may be nil. Nothing is seen of a version before all of it is there.
-func (s *Service) ImportDir(ctx context.Context, who people.Actor, dir, version string, n Notes, progress func(name string, done, size int64)) (Release, error) {
+// may be nil. Nothing is seen of a version before all of it is there. Of a version
+// that is published already, files whose bytes are missing are put back.
+func (s *Service) ImportDir(ctx context.Context, who people.Actor, dir, version string, n Notes, progress func(name string, done, size int64)) (Imported, error) {
 	b, err := os.ReadFile(filepath.Join(dir, Variants[0].Prefix+".ovf"))
 	if err != nil {
-		return Release{}, fmt.Errorf("%s: is it the output folder of mkovf? %w", dir, err)
+		return Imported{}, fmt.Errorf("%s: is it the output folder of mkovf? %w", dir, err)
 	}
 	m := ovfVersion.FindSubmatch(b)
 	switch {
 	case m == nil && version == "":
-		return Release{}, errors.New("the OVF names no version: give one")
+		return Imported{}, errors.New("the OVF names no version: give one")
 	case m != nil && version != "" && version != string(m[1]):
-		return Release{}, fault.New("version", "release-other", Variants[0].Prefix+".ovf", string(m[1]))
+		return Imported{}, fault.New("version", "release-other", Variants[0].Prefix+".ovf", string(m[1]))
 	case m != nil:
 		version = string(m[1])
 	}
-	if err := s.Begin(ctx, who, version, n); err != nil {
-		return Release{}, err
+	begun, err := s.Begin(ctx, who, version, n)
+	if err != nil {
+		return Imported{}, err
+	}
+	if len(begun.Missing) > 0 {
+		if err := s.putBack(ctx, dir, version, begun.Missing, progress); err != nil {
+			return Imported{}, err
+		}
+		r, err := s.Get(ctx, version)
+		return Imported{r, begun.Missing}, err
 	}
 	names := papers
 	for _, v := range Variants {
@@ -39,13 +54,14 @@ func (s *Service) ImportDir(ctx context.Context, who people.Actor, dir, version 
 	}
 	for _, name := range names {
 		if err := s.importFile(ctx, dir, version, name, progress); err != nil {
-			return Release{}, err
+			return Imported{}, err
 		}
 	}
 	if err := s.Publish(ctx, who, version); err != nil {
-		return Release{}, err
+		return Imported{}, err
 	}
-	return s.Get(ctx, version)
+	r, err := s.Get(ctx, version)
+	return Imported{Release: r}, err
 }
 
 func (s *Service) importFile(ctx context.Context, dir, version, name string, progress func(name string, done, size int64)) error {

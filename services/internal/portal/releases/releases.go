@@ -130,6 +130,9 @@ const (
 
 // Run removes what no release has, from time to time, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	if err := s.tellMissing(ctx); err != nil && ctx.Err() == nil {
+		s.log.Error("release files", "error", err)
+	}
 	t := time.NewTicker(cleanEvery)
 	defer t.Stop()
 	for {
@@ -252,34 +255,25 @@ func (n Notes) check() error {
 	return l.Err()
 }
 
-// Begin makes a version that files can be added to. One that is not published
-// yet is begun again.
-func (s *Service) Begin(ctx context.Context, who people.Actor, version string, n Notes) error {
-	if !versionName.MatchString(version) {
-		return fault.New("version", "release-version", version)
+func (s *Service) begin(tx *store.Tx, who people.Actor, version string, n Notes) error {
+	r, err := get(tx, version)
+	switch {
+	case errors.Is(err, people.ErrUnknown):
+		_, err = tx.Exec("INSERT INTO releases (version, notes_en, notes_ru, created) VALUES (?,?,?,?)", version, n.EN, n.RU, store.Millis(s.now()))
+	case err == nil && !r.Published.IsZero():
+		return fault.New("version", "release-published", version)
+	case err == nil:
+		_, err = tx.Exec("UPDATE releases SET notes_en = ?, notes_ru = ? WHERE version = ?", n.EN, n.RU, version)
 	}
-	if err := n.check(); err != nil {
+	if err != nil {
 		return err
 	}
-	return s.db.Write(ctx, func(tx *store.Tx) error {
-		r, err := get(tx, version)
-		switch {
-		case errors.Is(err, people.ErrUnknown):
-			_, err = tx.Exec("INSERT INTO releases (version, notes_en, notes_ru, created) VALUES (?,?,?,?)", version, n.EN, n.RU, store.Millis(s.now()))
-		case err == nil && !r.Published.IsZero():
-			return fault.New("version", "release-published", version)
-		case err == nil:
-			_, err = tx.Exec("UPDATE releases SET notes_en = ?, notes_ru = ? WHERE version = ?", n.EN, n.RU, version)
-		}
-		if err != nil {
-			return err
-		}
-		return people.Audit(tx, who, "release.begin", version, nil)
-	})
+	return people.Audit(tx, who, "release.begin", version, nil)
 }
 
-// Put adds a file to a version that is not published. Its bytes come from r; size
-// is what is expected, and progress is told of those that are written.
+// Put adds a file to a version that is not published, or puts one of a published
+// version back, which must be the same. Its bytes come from r; size is what is
+// expected, and progress is told of those that are written.
 func (s *Service) Put(ctx context.Context, version, name string, size int64, r io.Reader, progress func(int64)) (File, error) {
 	if !fileName.MatchString(name) || !Known(name) {
 		return File{}, fault.New("name", "release-file", name)
@@ -287,7 +281,12 @@ func (s *Service) Put(ctx context.Context, version, name string, size int64, r i
 	if size < 0 || size > MaxFile {
 		return File{}, fault.New("", "release-size", name)
 	}
-	if err := s.db.Read(ctx, func(tx *store.Tx) error { return open(tx, version) }); err != nil {
+	rel, err := s.Get(ctx, version)
+	published := !rel.Published.IsZero()
+	if err == nil && published {
+		err = back(rel, File{Name: name, Size: size})
+	}
+	if err != nil {
 		return File{}, err
 	}
 	sum := sha256.New()
@@ -301,8 +300,17 @@ func (s *Service) Put(ctx context.Context, version, name string, size int64, r i
 		return File{}, fault.New("", "release-cut", name, counted.n, size)
 	}
 	f := File{Name: name, Size: size, Sum: hex.EncodeToString(sum.Sum(nil))}
+	if published {
+		if err := back(rel, f); err != nil {
+			return File{}, err
+		}
+	}
 	if err := save.Keep(f.Sum); err != nil {
 		return File{}, err
+	}
+	if published {
+		s.log.Info("file of a published release put back", "version", version, "file", name)
+		return f, nil
 	}
 	return f, s.db.Write(ctx, func(tx *store.Tx) error {
 		if err := open(tx, version); err != nil {

@@ -246,7 +246,7 @@ func TestPutRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := service(t, storetest.SQLite(t), f)
-	if err := s.Begin(t.Context(), operator, "1.0.0", Notes{}); err != nil {
+	if _, err := s.Begin(t.Context(), operator, "1.0.0", Notes{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"", "../x", "a/b", "parley-router.exe", ".hidden", "parley-router.ovf\x00", strings.Repeat("a", 200)} {

@@ -1,6 +1,7 @@
 package releases
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -34,7 +35,7 @@ func (s *Service) Serve(w http.ResponseWriter, r *http.Request, version, name st
 	}
 	to, err := s.blobs.Link(r.Context(), f.Sum, f.Name)
 	if err != nil {
-		return err
+		return lost(err, version, name)
 	}
 	if to != "" {
 		http.Redirect(w, r, to, http.StatusFound)
@@ -42,9 +43,15 @@ func (s *Service) Serve(w http.ResponseWriter, r *http.Request, version, name st
 	}
 	b, err := s.blobs.Open(r.Context(), f.Sum)
 	if err != nil {
-		return fmt.Errorf("release %s: %w", version, err)
+		return lost(err, version, name)
 	}
 	defer b.Close()
+	if n, err := b.Seek(0, io.SeekEnd); err != nil || n != f.Size {
+		return errors.Join(Lost{version, name}, err)
+	}
+	if _, err := b.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("release %s: %w", version, err)
+	}
 	kind := types[strings.ToLower(path.Ext(f.Name))]
 	if kind == "" {
 		kind = "application/octet-stream"

@@ -71,6 +71,10 @@ func Publish(ctx context.Context, cfg Config, dir string, notes Notes, out Out, 
 	if err != nil {
 		return err
 	}
+	if len(r.Back) > 0 {
+		fmt.Fprintf(out, "Version %s is published already; put back what was missing: %s.\n", r.Version, strings.Join(r.Back, ", "))
+		return nil
+	}
 	fmt.Fprintf(out, "Version %s is published: %d files.\n", r.Version, len(r.Files))
 	return nil
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -46,9 +47,15 @@ func (p *Portal) releasePages() []page {
 	return []page{
 		{Path: "/operator/releases", Section: "operator", Title: "releases.title", Template: "releases", Need: needOperator, Scripts: []string{"upload.js"}, Load: func(k *call) (any, error) {
 			list, err := k.p.cfg.Releases.List(k.ctx(), false)
+			if err != nil {
+				return nil, err
+			}
 			var d downloadData
+			missing, err := k.p.cfg.Releases.Missing(k.ctx())
 			for _, r := range list {
-				d.Releases = append(d.Releases, k.releaseView(r))
+				v := k.releaseView(r)
+				v.Missing = missing[r.Version]
+				d.Releases = append(d.Releases, v)
 			}
 			return d, err
 		}},
@@ -66,7 +73,8 @@ type releaseView struct {
 	Notes    string
 	Variants []variantView
 	Papers   []fileView
-	State    string // "draft", "published", "withdrawn"
+	State    string   // "draft", "published", "withdrawn"
+	Missing  []string // files whose bytes are not there
 }
 
 type variantView struct {
@@ -172,10 +180,10 @@ func (p *Portal) downloadEndpoints() []endpoint {
 		api.Get("/api/v1/operator/releases", "listAllReleases", "All versions, also those that are not published.", needOperator, func(k *call) ([]releases.Release, error) {
 			return rel.List(k.ctx(), false)
 		}).With(scope("operator:read")),
-		api.Send("POST", "/api/v1/operator/releases", "beginRelease", "Begin a version; its files come one by one.", needOperator, func(k *call, in NewRelease) (none, error) {
-			return none{}, rel.Begin(k.ctx(), k.who, in.Version, in.Notes)
+		api.Send("POST", "/api/v1/operator/releases", "beginRelease", "Begin a version; its files come one by one. Of a published one, missing names the files that must be sent again, if any.", needOperator, func(k *call, in NewRelease) (releases.Begun, error) {
+			return rel.Begin(k.ctx(), k.who, in.Version, in.Notes)
 		}).With(scope("operator:write")),
-		api.Raw("PUT", "/api/v1/operator/releases/{version}/files/{name}", "putReleaseFile", "Send a file of a version that is not published, as it is (application/octet-stream).", needOperator, "application/json",
+		api.Raw("PUT", "/api/v1/operator/releases/{version}/files/{name}", "putReleaseFile", "Send a file of a version that is not published, or the same file again that is missing of a published one, as it is (application/octet-stream).", needOperator, "application/json",
 			func(k *call) error {
 				if k.r.ContentLength < 0 {
 					return api.StatusError{Status: http.StatusLengthRequired, Code: "length"}
@@ -243,6 +251,15 @@ func (p *Portal) downloads(mux *http.ServeMux) {
 				return
 			}
 			err = p.cfg.Releases.Serve(k.w, k.r, version, name)
+		}
+		var lost releases.Lost
+		if errors.As(err, &lost) {
+			p.cfg.Log.Error("download", "error", err)
+			if strings.Contains(k.r.Header.Get("Accept"), "text/html") {
+				p.message(k.w, k.r, http.StatusServiceUnavailable, "download.lost")
+				return
+			}
+			err = api.StatusError{Status: http.StatusServiceUnavailable, Code: "release-lost"}
 		}
 		if err != nil {
 			k.fail(err)

@@ -16,7 +16,7 @@
 
   /** Sends a request; tells the share that is sent.
    * @param {string} method @param {string} path @param {XMLHttpRequestBodyInit | null} body @param {string} kind @param {(sent: number) => void} [told]
-   * @returns {Promise<void>} */
+   * @returns {Promise<any>} what the answer says */
   const send = (method, path, body, kind, told) => new Promise((done, failed) => {
     const x = new XMLHttpRequest();
     x.open(method, path);
@@ -25,7 +25,7 @@
     if (told) x.upload.onprogress = (e) => told(e.loaded);
     x.onerror = () => failed(new Error(document.body.dataset.lost || ""));
     x.onload = () => {
-      if (x.status < 300) return done();
+      if (x.status < 300) return done(x.responseText ? JSON.parse(x.responseText) : null);
       let why = form.dataset.failed || "";
       try {
         const p = JSON.parse(x.responseText).error;
@@ -44,8 +44,12 @@
     try {
       const version = value("version");
       const path = "/api/v1/operator/releases/" + encodeURIComponent(version);
-      await send("POST", "/api/v1/operator/releases", JSON.stringify({ version, notes: { en: value("notes.en"), ru: value("notes.ru") } }), "application/json");
-      const list = [...(files.files || [])];
+      const begun = await send("POST", "/api/v1/operator/releases", JSON.stringify({ version, notes: { en: value("notes.en"), ru: value("notes.ru") } }), "application/json");
+      // Of a version that is published already come those that are missing.
+      /** @type {string[] | undefined} */
+      const missing = begun?.missing;
+      const list = [...(files.files || [])].filter((f) => !missing || missing.includes(f.name));
+      if (missing && !list.length) throw new Error((form.dataset.missing || "") + " " + missing.join(", "));
       const all = list.reduce((n, f) => n + f.size, 0) || 1;
       let before = 0;
       for (const f of list) {
@@ -54,7 +58,7 @@
         before += f.size;
       }
       bar.value = 100;
-      await send("POST", path + "/publish", null, "");
+      if (!missing) await send("POST", path + "/publish", null, "");
       text.textContent = form.dataset.published || "";
       location.reload();
     } catch (why) {
