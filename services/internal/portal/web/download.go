@@ -268,9 +268,10 @@ func (p *Portal) downloads(mux *http.ServeMux) {
 	mux.HandleFunc("GET /download/{version}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		k, _, err := p.caller(w, r, true)
 		if err == nil && !k.who.Operator {
-			if err = k.allowed(needAdmin); err == nil && !k.who.Scoped("releases:read") {
-				err = errScope
-			}
+			err = k.allowed(needAdmin)
+		}
+		if err == nil && !k.who.Scoped("releases:read") {
+			err = errScope
 		}
 		serve(k, k.who.Account, err)
 	})

@@ -200,6 +200,9 @@ func (p *Portal) monitorEvents() http.HandlerFunc {
 		if err == nil {
 			err = k.allowed(needAdmin)
 		}
+		if err == nil && k.who.Token != "" {
+			err = errNoToken // a page's stream, as the page is
+		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		rc := http.NewResponseController(w)
 		_ = rc.SetReadDeadline(time.Time{})

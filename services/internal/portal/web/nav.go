@@ -114,6 +114,9 @@ func (p *Portal) page(q page) http.HandlerFunc {
 			http.Redirect(w, r, strings.TrimSuffix("/login?"+to.Encode(), "?"), http.StatusSeeOther)
 			return
 		}
+		if err == nil && k.who.Token != "" {
+			err = errNoToken // pages have no scopes: a token would read all of them
+		}
 		if err == nil {
 			err = k.allowed(q.Need)
 		}
