@@ -260,9 +260,10 @@ func TestTransferAtOnce(t *testing.T) {
 			for _, from := range all {
 				for _, to := range all {
 					wg.Go(func() {
-						from.Role = people.Owner // as a session that is behind believes
-						_ = r.dir.Transfer(context.WithoutCancel(r.Context()), from, to.User)
-						_ = r.dir.Remove(context.WithoutCancel(r.Context()), from, to.User)
+						who := from
+						who.Role = people.Owner // as a session that is behind believes
+						_ = r.dir.Transfer(context.WithoutCancel(r.Context()), who, to.User)
+						_ = r.dir.Remove(context.WithoutCancel(r.Context()), who, to.User)
 					})
 				}
 			}
