@@ -37,7 +37,9 @@ type AllowInput struct {
 	Everybody bool     `json:"everybody"`        // of the account; then no users and groups
 	Users     []string `json:"users,omitempty"`  // ids or e-mail addresses
 	Groups    []string `json:"groups,omitempty"` // ids
-	Accounts  []string `json:"accounts,omitempty"`
+	// Accounts are ids of sub-accounts. Left out they stay as they are; to change
+	// them is the owner's, and a token's with account:write.
+	Accounts []string `json:"accounts,omitempty"`
 }
 
 // allowed checks that a choice is one: nobody chosen would be everybody.
@@ -88,9 +90,12 @@ func (p *Portal) connectorEndpoints() []endpoint {
 			func(k *call) (none, error) { return none{}, z.Remove(k.ctx(), k.who, id(k)) }).With(write),
 		api.Get("/api/v1/connector/zones/{id}/allowed", "getAllowed", "Who may host in a zone. No users and groups: everybody of the account.", needAdmin,
 			func(k *call) (zones.Allowed, error) { return z.Allowed(k.ctx(), k.who, id(k)) }).With(read),
-		api.Send("PUT", "/api/v1/connector/zones/{id}/allowed", "setAllowed", "Say who may host in a zone.", needAdmin,
+		api.Send("PUT", "/api/v1/connector/zones/{id}/allowed", "setAllowed", "Say who may host in a zone. Sub-accounts that are left out stay as they are; an owner alone changes them.", needAdmin,
 			func(k *call, in AllowInput) (none, error) {
 				a, err := in.allowed()
+				if err == nil && in.Accounts != nil && !k.who.Scoped("account:write") {
+					err = errScope
+				}
 				if err != nil {
 					return none{}, err
 				}

@@ -202,11 +202,6 @@ func (k *call) configure() (configureData, error) {
 		for _, s := range subs {
 			r.Accounts = append(r.Accounts, groupChoice{ID: s.ID, Name: s.Name, In: slices.Contains(a.Accounts, s.ID)})
 		}
-		if subs == nil { // whoever does not see them keeps them as they are
-			for _, id := range a.Accounts {
-				r.Accounts = append(r.Accounts, groupChoice{ID: id, In: true})
-			}
-		}
 		for _, one := range list {
 			if one.Zone == zone.ID {
 				r.Appliances = append(r.Appliances, k.applianceRow(one, states))

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -119,6 +120,53 @@ func TestConnectorAllow(t *testing.T) {
 	if len(got.Users) != 0 {
 		t.Errorf("%+v", got)
 	}
+}
+
+// The use of a zone by sub-accounts is the owner's matter: an admin, and a token
+// without the scope, change nothing of it, and what is left out stays.
+func TestConnectorAllowSubaccounts(t *testing.T) {
+	p := portaltest.New(t)
+	a, owner := p.Account("Acme", people.Business)
+	admin := p.User(a.ID, "Admin", people.Admin, "")
+	o, c := p.Client(owner), p.Client(admin)
+	var sub, other people.Account
+	o.JSON("POST", "/api/v1/account/subaccounts", map[string]any{"name": "Sub", "ownerName": "S", "ownerEmail": "s@example.com"}, &sub)
+	o.JSON("POST", "/api/v1/account/subaccounts", map[string]any{"name": "Other", "ownerName": "O", "ownerEmail": "o@example.com"}, &other)
+	o.JSON("POST", "/api/v1/connector/enable", map[string]any{"zone": "Z"}, nil)
+	var got struct{ Zones []zones.Zone }
+	o.JSON("GET", "/api/v1/connector", nil, &got)
+	path := "/api/v1/connector/zones/" + got.Zones[0].ID + "/allowed"
+	is := func(what string, want ...string) {
+		t.Helper()
+		var now zones.Allowed
+		o.JSON("GET", path, nil, &now)
+		if !slices.Equal(now.Accounts, want) {
+			t.Errorf("%s: %v, want %v", what, now.Accounts, want)
+		}
+	}
+	o.JSON("PUT", path, map[string]any{"everybody": true, "accounts": []string{sub.ID}}, nil)
+	is("given by the owner", sub.ID)
+	o.JSON("PUT", path, map[string]any{"users": []string{admin.ID}}, nil)
+	c.JSON("PUT", path, map[string]any{"everybody": true}, nil)
+	is("left out", sub.ID)
+	for _, ids := range [][]string{{}, {other.ID}, {sub.ID, other.ID}, {"nobody"}} {
+		if a := c.Do("PUT", path, map[string]any{"users": []string{admin.ID}, "accounts": ids}); a.Status != http.StatusForbidden {
+			t.Errorf("an admin with %v: %d %s", ids, a.Status, a.Body)
+		}
+	}
+	is("an admin tried", sub.ID)
+	c.JSON("PUT", path, map[string]any{"everybody": true, "accounts": []string{sub.ID}}, nil)
+	if body := string(c.Do("GET", "/connector/configure", nil).Body); strings.Contains(body, sub.ID) {
+		t.Error("Configure has the sub-account's id for an admin")
+	}
+	token := p.Stranger()
+	token.Token = tokenOf(t, p, owner, "", "connector:write")
+	if a := token.Do("PUT", path, map[string]any{"everybody": true, "accounts": []string{}}); a.Status != http.StatusForbidden {
+		t.Errorf("a token without account:write: %d %s", a.Status, a.Body)
+	}
+	is("a token tried", sub.ID)
+	o.JSON("PUT", path, map[string]any{"everybody": true, "accounts": []string{}}, nil)
+	is("taken by the owner")
 }
 
 // Accounts without the connector are told why, and whoever is no admin, or is

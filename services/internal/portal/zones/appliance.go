@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -133,7 +134,9 @@ func (s *Service) SetNames(ctx context.Context, who people.Actor, id string, in 
 		}
 		if name != "" {
 			var n int
-			if err := tx.Row("SELECT COUNT(*) FROM appliances WHERE public_name = ? AND revoked = 0 AND id <> ?", name, id).Scan(&n); err != nil {
+			// Of this account alone: another one that claims the name first must not
+			// keep its owner from it, nor learn that it is in use.
+			if err := tx.Row("SELECT COUNT(*) FROM appliances WHERE account_id = ? AND public_name = ? AND revoked = 0 AND id <> ?", a.Account, name, id).Scan(&n); err != nil {
 				return err
 			}
 			if n > 0 {
@@ -192,11 +195,11 @@ func (s *Service) revoke(tx *store.Tx, id, zone string) error {
 	return Touch(tx, zone) // its peers forget it
 }
 
-// Allowed is who may use a zone. All three empty: everybody of the account.
+// Allowed is who may use a zone. No users and groups: everybody of the account.
 type Allowed struct {
 	Users    []string `json:"users"`    // ids
 	Groups   []string `json:"groups"`   // ids
-	Accounts []string `json:"accounts"` // ids of sub-accounts, beside the account itself
+	Accounts []string `json:"accounts"` // ids of sub-accounts, beside the account itself; of Allow nil: as they are
 	Emails   []string `json:"-"`        // addresses of Users
 }
 
@@ -238,20 +241,29 @@ func (s *Service) Allowed(ctx context.Context, who people.Actor, zone string) (A
 }
 
 // Allow says who may use a zone; people of the account may be named by their
-// addresses too.
+// addresses too. Sub-accounts are the owner's matter, as everywhere: whoever
+// else names other ones than there are gets people.ErrDenied.
 func (s *Service) Allow(ctx context.Context, who people.Actor, zone string, in Allowed) error {
 	return s.cfg.DB.Write(ctx, func(tx *store.Tx) error {
 		z, err := own(tx, who, zone)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec("DELETE FROM zone_users WHERE zone_id = ?", zone); err != nil {
-			return err
+		if in.Accounts != nil && !who.At(people.Owner) {
+			if same, err := hasAccounts(tx, zone, in.Accounts); err != nil || !same {
+				return cmp.Or(err, people.ErrDenied)
+			}
 		}
 		var l fault.List
 		taken := map[string]bool{}
 		for _, what := range whats {
 			ids := *in.of(what)
+			if what == "account" && ids == nil {
+				continue
+			}
+			if _, err := tx.Exec("DELETE FROM zone_users WHERE zone_id = ? AND what = ?", zone, what); err != nil {
+				return err
+			}
 			if len(ids) > maxAllowed {
 				l.Add(what+"s", "many", maxAllowed)
 				continue
@@ -292,6 +304,21 @@ func (s *Service) Allow(ctx context.Context, who people.Actor, zone string, in A
 		}
 		return people.Audit(tx, who, "zone.allow", zone, map[string]any{"name": z.Name, "users": len(in.Users), "groups": len(in.Groups), "accounts": len(in.Accounts)})
 	})
+}
+
+// hasAccounts reports whether exactly those sub-accounts may use a zone.
+func hasAccounts(tx *store.Tx, zone string, ids []string) (bool, error) {
+	var have []string
+	err := tx.Each(func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		have = append(have, id)
+		return err
+	}, "SELECT id FROM zone_users WHERE zone_id = ? AND what = 'account'", zone)
+	want := slices.Clone(ids)
+	slices.Sort(have)
+	slices.Sort(want)
+	return slices.Equal(have, slices.Compact(want)), err
 }
 
 // Config returns what an appliance is told.

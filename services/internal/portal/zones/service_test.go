@@ -386,7 +386,10 @@ func TestIsolation(t *testing.T) {
 		}
 		other, _ := r.enrol(r.token(b, 0))
 		r.ok(r.s.SetNames(ctx, a, id, NamesInput{PublicName: "Meet.Example.com.", External: []string{"203.0.113.9", "2001:db8::1"}}))
-		r.refused(r.s.SetNames(ctx, b, other, NamesInput{PublicName: "meet.example.com"}), "public-name-taken")
+		// Who claims a name first keeps nobody else from it, and is not told who has it.
+		r.ok(r.s.SetNames(ctx, b, other, NamesInput{PublicName: "meet.example.com"}))
+		second, _ := r.enrol(r.token(b, 0))
+		r.refused(r.s.SetNames(ctx, b, second, NamesInput{PublicName: "meet.example.com"}), "public-name-taken")
 		r.refused(r.s.SetNames(ctx, b, other, NamesInput{External: []string{"127.0.0.1"}}), "external-address")
 		c, err := r.s.Config(ctx, id)
 		r.ok(err)
