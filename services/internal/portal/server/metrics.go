@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/parley-meet/parley/services/internal/portal/edge"
 	"github.com/parley-meet/parley/services/internal/portal/store"
 )
 
@@ -26,7 +27,7 @@ type metrics struct {
 	open     prometheus.Gauge
 }
 
-// scrapeLimit is how long the database may take for figures and health.
+// scrapeLimit is how long the database may take for figures.
 const scrapeLimit = 2 * time.Second
 
 func newMetrics(db *store.DB, log *slog.Logger) *metrics {
@@ -143,16 +144,6 @@ func (a *answer) Flush() { _ = http.NewResponseController(a.ResponseWriter).Flus
 func (m *metrics) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), scrapeLimit)
-		defer cancel()
-		if err := m.db.Ping(ctx); err != nil {
-			m.log.Warn("not ready", "error", err)
-			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = io.WriteString(w, "ok\n")
-	})
+	edge.Health(mux, m.db, m.log)
 	return mux
 }

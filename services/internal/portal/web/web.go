@@ -26,6 +26,7 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/portal/directory"
+	"github.com/parley-meet/parley/services/internal/portal/edge"
 	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/mail"
 	"github.com/parley-meet/parley/services/internal/portal/meetings"
@@ -110,7 +111,7 @@ func (p *Portal) Stop() { p.once.Do(func() { close(p.stop) }) }
 func (p *Portal) routes() http.Handler {
 	mux := http.NewServeMux()
 	p.mux = mux
-	mux.HandleFunc("GET /healthz", p.healthz)
+	edge.Health(mux, p.cfg.DB, p.cfg.Log)
 	mux.HandleFunc("GET "+look.AssetPrefix, func(w http.ResponseWriter, r *http.Request) { p.face().Assets.ServeHTTP(w, r) })
 	mux.HandleFunc("POST /language", p.language)
 	mux.HandleFunc("POST /logout", p.logout)
@@ -134,22 +135,6 @@ func (p *Portal) routes() http.Handler {
 	return look.Recovered(p.cfg.Log, look.Secure(cross.Handler(mux)))
 }
 
-// healthLimit is how long the database may take for a health check.
-const healthLimit = 2 * time.Second
-
-func (p *Portal) healthz(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), healthLimit)
-	defer cancel()
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	if err := p.cfg.DB.Ping(ctx); err != nil {
-		p.cfg.Log.Warn("health", "error", err)
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = w.Write([]byte("the database does not answer\n"))
-		return
-	}
-	_, _ = w.Write([]byte("ok\n"))
-}
-
 // words returns those of the request's language.
 func (p *Portal) words(r *http.Request) *look.Words {
 	return p.face().Dictionary[look.RequestLanguage(r)]
@@ -163,14 +148,17 @@ type brand struct {
 	at   time.Time
 }
 
-const brandFor = 5 * time.Second
+const (
+	brandFor   = 5 * time.Second
+	brandLimit = 2 * time.Second
+)
 
 func (p *Portal) portalName() string {
 	b := &p.brand
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if now := time.Now(); now.Sub(b.at) >= brandFor {
-		ctx, cancel := context.WithTimeout(context.Background(), healthLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), brandLimit)
 		defer cancel()
 		name, err := p.cfg.Directory.PortalName(ctx)
 		if err != nil { // a page without the name is better than none
