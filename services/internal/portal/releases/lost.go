@@ -16,7 +16,9 @@ import (
 // put back, with Begin and Put or by ImportDir.
 type Lost struct{ Version, Name string }
 
-func (l Lost) Error() string { return fmt.Sprintf("release %s: the bytes of %s are missing", l.Version, l.Name) }
+func (l Lost) Error() string {
+	return fmt.Sprintf("release %s: the bytes of %s are missing", l.Version, l.Name)
+}
 
 // Missing lists, by version, the names of files whose bytes are not there in
 // full, of versions that are published.

@@ -26,7 +26,7 @@ func Backup(ctx context.Context, cfg Config, path string, out io.Writer, log *sl
 			return fmt.Errorf("database: %w", err)
 		}
 	}
-	s, err := open(ctx, cfg, log, false)
+	s, err := open(ctx, cfg, log, 0)
 	if err != nil {
 		return err
 	}
@@ -81,11 +81,13 @@ func Restore(ctx context.Context, cfg Config, path string, out io.Writer, log *s
 		return err
 	}
 	defer f.Close()
-	h, rows, err := backup.Restore(ctx, f, cfg.Database, log)
+	free, err := lock(cfg.Database)
 	if err != nil {
 		return err
 	}
-	if err := (&state{cfg: cfg}).private(); err != nil {
+	defer free()
+	h, rows, err := backup.Restore(ctx, f, cfg.Database, log)
+	if err != nil {
 		return err
 	}
 	key, _ := cfg.keyPath()
@@ -95,7 +97,7 @@ func Restore(ctx context.Context, cfg Config, path string, out io.Writer, log *s
 
 // AddOperator makes the person of an address an operator.
 func AddOperator(ctx context.Context, cfg Config, email string, out io.Writer, log *slog.Logger) error {
-	s, err := open(ctx, cfg, log, false)
+	s, err := open(ctx, cfg, log, 0)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
@@ -20,6 +21,7 @@ type state struct {
 	db    *store.DB
 	vault *vault.Vault
 	made  string // path of a master key that is new
+	free  func() // ends the lock
 }
 
 // keyPath is where the master key is, and whether it is made when it is not.
@@ -36,9 +38,15 @@ func (c *Config) keyPath() (path string, create bool) {
 	return filepath.Join(c.Dir, "master.key"), true
 }
 
-// open opens the database; with key set, the vault too.
-func open(ctx context.Context, cfg Config, log *slog.Logger, key bool) (*state, error) {
-	s := &state{cfg: cfg, log: log}
+// What a command needs beside the database.
+const (
+	key   = 1 << iota // the vault
+	alone             // that no portal runs on this SQLite, and none comes
+)
+
+// open opens the database and what else is needed.
+func open(ctx context.Context, cfg Config, log *slog.Logger, need int) (*state, error) {
+	s := &state{cfg: cfg, log: log, free: func() {}}
 	var err error
 	if s.url, err = s.cfg.check(); err != nil {
 		return nil, err
@@ -46,23 +54,33 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, key bool) (*state, 
 	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
+	if need&alone != 0 {
+		if s.free, err = lock(s.cfg.Database); err != nil {
+			return nil, err
+		}
+	}
 	if s.db, err = store.Open(ctx, s.cfg.Database, log); err != nil {
+		s.free()
 		return nil, err
 	}
-	err = s.private()
-	if err == nil && key {
-		err = s.unlock(ctx)
-	}
-	if err != nil {
-		s.db.Close()
-		return nil, err
+	if need&key != 0 {
+		if err := s.unlock(ctx, need&alone != 0); err != nil {
+			s.close()
+			return nil, err
+		}
 	}
 	return s, nil
 }
 
+func (s *state) close() {
+	s.db.Close()
+	s.free()
+}
+
 // unlock reads the master key, or makes one for a database that has nothing
 // sealed yet: for another one, as after a restore, it would be the wrong one.
-func (s *state) unlock(ctx context.Context) error {
+// A portal that serves also keeps others out of the key's file, when it is its own.
+func (s *state) unlock(ctx context.Context, serves bool) error {
 	path, create := s.cfg.keyPath()
 	if _, err := os.Stat(path); create && os.IsNotExist(err) {
 		var n int
@@ -82,19 +100,20 @@ func (s *state) unlock(ctx context.Context) error {
 	if s.vault = v; made {
 		s.made = path
 	}
-	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
-		s.log.Warn("others on this machine can read the master key", "file", path, "mode", info.Mode().Perm().String())
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
 	}
-	return nil
-}
-
-// private keeps others on the machine out of the database's files.
-func (s *state) private() error {
-	for _, end := range []string{"", "-wal", "-shm"} {
-		path := filepath.Join(s.cfg.Dir, "portal.db"+end)
-		if err := os.Chmod(path, 0o600); err != nil && !os.IsNotExist(err) {
-			return fmt.Errorf("keep the database private: %w", err)
+	// What systemd hands over, or a file of root's for a group, is not the portal's
+	// to change.
+	if o, ok := info.Sys().(*syscall.Stat_t); ok && int(o.Uid) == os.Geteuid() && serves {
+		if err := os.Chmod(path, 0o600); err == nil {
+			s.log.Info("the master key is private now", "file", path, "mode before", info.Mode().Perm().String())
+			return nil
 		}
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		s.log.Warn("others on this machine can read the master key", "file", path, "mode", info.Mode().Perm().String())
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func (s *state) blobs(ctx context.Context) (releases.Blobs, error) {
 // Publish lets accounts download what mkovf wrote to a folder, also while the
 // portal runs.
 func Publish(ctx context.Context, cfg Config, dir string, notes Notes, out Out, log *slog.Logger) error {
-	s, err := open(ctx, cfg, log, true)
+	s, err := open(ctx, cfg, log, key)
 	if err != nil {
 		return err
 	}

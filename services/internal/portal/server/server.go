@@ -42,11 +42,11 @@ type Out struct {
 
 // Serve runs a portal until ctx ends.
 func Serve(ctx context.Context, cfg Config, out Out, log *slog.Logger) error {
-	s, err := open(ctx, cfg, log, true)
+	s, err := open(ctx, cfg, log, alone|key)
 	if err != nil {
 		return err
 	}
-	defer s.db.Close()
+	defer s.close()
 	if s.made != "" {
 		fmt.Fprintf(out, "A master key was made: %s\nKeep a copy in another place than backups: without it sealed values are lost,\nand with it and a backup everything can be read.\n", s.made)
 	}
@@ -71,7 +71,7 @@ func Serve(ctx context.Context, cfg Config, out Out, log *slog.Logger) error {
 	m.gauge("connections", "Connections to the listener.", func() float64 { return float64(limit.Len()) })
 	m.gauge("links", "Appliances that are linked to this instance.", func() float64 { return float64(p.Live.Links()) })
 	handler := m.watch(edge.Bodies(p), s.cfg.Requests)
-	if s.cfg.TLS.Mode == ModeACME {
+	if s.cfg.TLS.Mode != ModeSelf {
 		handler = strict(handler)
 	}
 	web := newServer(handler)
@@ -143,8 +143,8 @@ func serve(ctx context.Context, srv *http.Server, l net.Listener, secure bool) e
 	return fmt.Errorf("serve %s: %w", l.Addr(), err)
 }
 
-// strict tells browsers to use https alone. It is for a certificate that they
-// trust: with another one they would let nobody in any more.
+// strict tells browsers to use https alone (RFC 6797). It is for a certificate
+// that they trust: with another one they would let nobody in any more.
 func strict(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000")

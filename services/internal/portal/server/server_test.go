@@ -149,7 +149,7 @@ func TestTwoInstances(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	cfg := config(t, storetest.SQLite(t))
-	s, err := open(t.Context(), cfg, slog.New(slog.DiscardHandler), true)
+	s, err := open(t.Context(), cfg, slog.New(slog.DiscardHandler), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestKeyIsMissing(t *testing.T) {
 		if err := AddOperator(t.Context(), cfg, "nobody", io.Discard, log); err == nil || !strings.Contains(err.Error(), `"nobody": `) || strings.HasSuffix(err.Error(), "email") {
 			t.Errorf("%v", err)
 		}
-		s, err := open(t.Context(), cfg, log, true)
+		s, err := open(t.Context(), cfg, log, key)
 		if err != nil || s.made != path {
 			t.Fatalf("%v %+v", err, s)
 		}
@@ -262,7 +262,7 @@ func TestKeyIsMissing(t *testing.T) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := open(t.Context(), cfg, log, true); err == nil || !strings.Contains(err.Error(), "put the key there") {
+		if _, err := open(t.Context(), cfg, log, key); err == nil || !strings.Contains(err.Error(), "put the key there") {
 			t.Errorf("%v", err)
 		}
 		if _, err := os.Stat(path); !os.IsNotExist(err) {

@@ -24,9 +24,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"math/big"
+	"os"
 	"strings"
 	"time"
 
@@ -122,7 +124,10 @@ func (db *DB) openSQLite(path string) error {
 		return fmt.Errorf("database %s: %w", path, err)
 	}
 	db.write.SetMaxOpenConns(1)
-	// The first connection makes the file and sets its mode, before readers come.
+	if err := private(path); err != nil {
+		return fmt.Errorf("database %s: %w", path, err)
+	}
+	// The first connection sets the journal's mode, before readers come.
 	if err := db.write.Ping(); err != nil {
 		db.write.Close()
 		return fmt.Errorf("database %s: %w", path, err)
@@ -132,6 +137,32 @@ func (db *DB) openSQLite(path string) error {
 		return fmt.Errorf("database %s: %w", path, err)
 	}
 	db.read.SetMaxOpenConns(readers)
+	return nil
+}
+
+// private keeps others on the machine out of the database's files. SQLite makes
+// the other two with the mode of the first, which may be empty.
+func private(path string) error {
+	// Nobody has it open yet: closing a file drops a process's locks of it (POSIX).
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		return f.Close()
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	for _, end := range []string{"", "-wal", "-shm"} {
+		info, err := os.Stat(path + end)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			err = os.Chmod(path+end, 0o600)
+		}
+		if err != nil {
+			return fmt.Errorf("keep it private: %w", err)
+		}
+	}
 	return nil
 }
 
