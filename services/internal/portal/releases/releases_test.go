@@ -281,18 +281,39 @@ func TestGrant(t *testing.T) {
 	if _, err := s.ImportDir(t.Context(), operator, output(t, "1.4.0"), "", Notes{}, nil); err != nil {
 		t.Fatal(err)
 	}
-	who := people.Actor{Account: "acme"}
+	var who people.Actor
+	write := func(query string, args ...any) {
+		t.Helper()
+		if err := s.db.Write(t.Context(), func(tx *store.Tx) error { _, err := tx.Exec(query, args...); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.db.Write(t.Context(), func(tx *store.Tx) error {
+		a, err := people.InsertAccount(tx, people.Account{Name: "Acme", Type: people.Business, DefaultKind: people.KindBasic})
+		if err != nil {
+			return err
+		}
+		u, err := people.InsertUser(tx, people.User{Account: a.ID, Email: "a@example.com", Name: "A", Role: people.Admin, State: people.Active})
+		who = people.Actor{User: u.ID, Account: a.ID, Role: u.Role}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 	grant, end, err := s.Grant(t.Context(), who, "1.4.0", "parley-router.ovf", 2)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if account, ok := s.Granted(grant, "1.4.0", "parley-router.ovf"); !ok || account != "acme" {
-		t.Errorf("%q %v", account, ok)
+	good := func(grant string) {
+		t.Helper()
+		if account, err := s.Granted(t.Context(), grant, "1.4.0", "parley-router.ovf"); err != nil || account != who.Account {
+			t.Errorf("%q %v", account, err)
+		}
 	}
+	good(grant)
 	refuse := func(what, grant, version, name string) {
 		t.Helper()
-		if _, ok := s.Granted(grant, version, name); ok {
-			t.Errorf("%s was taken", what)
+		if _, err := s.Granted(t.Context(), grant, version, name); !errors.Is(err, people.ErrUnknown) {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 	refuse("another file", grant, "1.4.0", "parley-router.vmdk")
@@ -302,6 +323,27 @@ func TestGrant(t *testing.T) {
 		b[i] ^= 1
 		refuse(fmt.Sprintf("a grant with byte %d changed", i), string(b), "1.4.0", "parley-router.ovf")
 	}
+	// It goes with who made it, and with the token by which he did.
+	for what, change := range map[string][2]string{
+		"one who is suspended":   {"state = 'suspended'", "state = 'active'"},
+		"one who is a member":    {"role = 'member'", "role = 'admin'"},
+		"one without an account": {"account_id = NULL", "account_id = '" + who.Account + "'"},
+	} {
+		write("UPDATE users SET "+change[0]+" WHERE id = ?", who.User)
+		refuse(what, grant, "1.4.0", "parley-router.ovf")
+		write("UPDATE users SET "+change[1]+" WHERE id = ?", who.User)
+		good(grant)
+	}
+	write("INSERT INTO api_tokens (id, account_id, user_id, title, scopes, sum, created, expires) VALUES ('t', ?, ?, 'T', 'releases:read', 's', 0, 0)", who.Account, who.User)
+	who.Token = "t"
+	byToken, _, err := s.Grant(t.Context(), who, "1.4.0", "parley-router.ovf", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good(byToken)
+	write("DELETE FROM api_tokens")
+	refuse("one by a token that is gone", byToken, "1.4.0", "parley-router.ovf")
+	good(grant)
 	s.now = func() time.Time { return end.Add(time.Second) }
 	refuse("a grant that ended", grant, "1.4.0", "parley-router.ovf")
 	for _, hours := range []int{0, -1, 24*7 + 1, 1 << 40} {

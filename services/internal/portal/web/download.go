@@ -277,11 +277,7 @@ func (p *Portal) downloads(mux *http.ServeMux) {
 	})
 	mux.HandleFunc("GET /download/by/{grant}/{version}/{name}", func(w http.ResponseWriter, r *http.Request) {
 		k := &call{p: p, w: w, r: r, words: p.words(r)}
-		account, ok := p.cfg.Releases.Granted(r.PathValue("grant"), r.PathValue("version"), r.PathValue("name"))
-		var err error
-		if !ok {
-			err = errNotFound
-		}
+		account, err := p.cfg.Releases.Granted(r.Context(), r.PathValue("grant"), r.PathValue("version"), r.PathValue("name"))
 		serve(k, account, err)
 	})
 }
