@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	for len(words) < n && len(args) > 0 && (args[0] == "" || args[0][0] != '-') {
 		words, args = append(words, args[0]), args[1:]
 	}
-	cfg, notes, print, err := settings(args, stderr)
+	cfg, rel, print, err := settings(args, stderr)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case "operator":
 		return server.AddOperator(ctx, cfg, words[1], stdout, log)
 	case "publish":
-		return server.Publish(ctx, cfg, words[0], notes, outOf(stdout), log)
+		return server.Publish(ctx, cfg, words[0], rel.version, rel.Notes, outOf(stdout), log)
 	case "backup":
 		return server.Backup(ctx, cfg, words[0], stdout, log)
 	case "restore":
@@ -113,8 +113,14 @@ func outOf(w io.Writer) server.Out {
 	return server.Out{Writer: w, Terminal: ok && term.IsTerminal(int(f.Fd()))}
 }
 
+// release is what flags say of one.
+type release struct {
+	version string
+	server.Notes
+}
+
 // settings reads the flags, over the file that -config names.
-func settings(args []string, stderr io.Writer) (cfg server.Config, notes server.Notes, print bool, err error) {
+func settings(args []string, stderr io.Writer) (cfg server.Config, rel release, print bool, err error) {
 	cfg = server.Defaults()
 	file := ""
 	fs := flag.NewFlagSet("portal", flag.ContinueOnError)
@@ -131,8 +137,9 @@ func settings(args []string, stderr io.Writer) (cfg server.Config, notes server.
 	fs.StringVar(&cfg.Metrics, "metrics-listen", cfg.Metrics, "`address` of figures and health without protection; empty is none")
 	fs.BoolVar(&cfg.JSON, "json-log", cfg.JSON, "log lines of JSON")
 	fs.BoolVar(&cfg.Requests, "log-requests", cfg.Requests, "log each request, without queries")
-	fs.StringVar(&notes.EN, "notes-en", "", "of publish: what is new in English, a `file` of text")
-	fs.StringVar(&notes.RU, "notes-ru", "", "of publish: what is new in Russian, a `file` of text")
+	fs.StringVar(&rel.version, "version", "", "of publish: the `version`, when the files name none or to be sure")
+	fs.StringVar(&rel.EN, "notes-en", "", "of publish: what is new in English, a `file` of text")
+	fs.StringVar(&rel.RU, "notes-ru", "", "of publish: what is new in Russian, a `file` of text")
 	fs.BoolVar(&print, "print", false, "of install: show the unit and write nothing")
 	fs.Usage = func() {
 		fmt.Fprint(stderr, usage)
@@ -153,16 +160,16 @@ func settings(args []string, stderr io.Writer) (cfg server.Config, notes server.
 	}
 	if err := parse(); err != nil || file == "" {
 		cfg.Version = version()
-		return cfg, notes, print, err
+		return cfg, rel, print, err
 	}
 	// The file lies under the flags: it is read between two looks at them.
 	cfg = server.Defaults()
 	if err := cfg.ReadFile(file); err != nil {
-		return cfg, notes, print, err
+		return cfg, rel, print, err
 	}
 	err = parse()
 	cfg.Version = version()
-	return cfg, notes, print, err
+	return cfg, rel, print, err
 }
 
 // install writes the unit, and says what comes next.

@@ -2,7 +2,6 @@ package releases
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,23 +16,39 @@ type Imported struct {
 	Back []string // files that were put back; else the version is new
 }
 
-// ImportDir publishes what mkovf wrote to a folder. The version is the OVF's; when
-// version is not empty it must be that. progress is told of each file's bytes and
+// VersionIn returns the version of what mkovf wrote to a folder. The OVFs say
+// which; version is for those that do not, and "" unless it is known otherwise.
+// That the two OVFs or version differ is a fault.
+func VersionIn(dir, version string) (string, error) {
+	for _, v := range Variants {
+		name := v.Prefix + ".ovf"
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return "", fmt.Errorf("%s: is it the output folder of mkovf? %w", dir, err)
+		}
+		m := ovfVersion.FindSubmatch(b)
+		switch {
+		case m == nil:
+		case version == "":
+			version = string(m[1])
+		case version != string(m[1]):
+			return "", fault.New("version", "release-differ", name, string(m[1]), version)
+		}
+	}
+	if version == "" {
+		return "", fault.New("version", "release-unnamed")
+	}
+	return version, nil
+}
+
+// ImportDir publishes what mkovf wrote to a folder. version is as VersionIn
+// takes it. progress is told of each file's bytes and
 // may be nil. Nothing is seen of a version before all of it is there. Of a version
 // that is published already, files whose bytes are missing are put back.
 func (s *Service) ImportDir(ctx context.Context, who people.Actor, dir, version string, n Notes, progress func(name string, done, size int64)) (Imported, error) {
-	b, err := os.ReadFile(filepath.Join(dir, Variants[0].Prefix+".ovf"))
+	version, err := VersionIn(dir, version)
 	if err != nil {
-		return Imported{}, fmt.Errorf("%s: is it the output folder of mkovf? %w", dir, err)
-	}
-	m := ovfVersion.FindSubmatch(b)
-	switch {
-	case m == nil && version == "":
-		return Imported{}, errors.New("the OVF names no version: give one")
-	case m != nil && version != "" && version != string(m[1]):
-		return Imported{}, fault.New("version", "release-other", Variants[0].Prefix+".ovf", string(m[1]))
-	case m != nil:
-		version = string(m[1])
+		return Imported{}, err
 	}
 	begun, err := s.Begin(ctx, who, version, n)
 	if err != nil {
@@ -46,13 +61,7 @@ func (s *Service) ImportDir(ctx context.Context, who people.Actor, dir, version 
 		r, err := s.Get(ctx, version)
 		return Imported{r, begun.Missing}, err
 	}
-	names := papers
-	for _, v := range Variants {
-		for _, k := range kinds {
-			names = append(names[:len(names):len(names)], v.Prefix+k.Ext)
-		}
-	}
-	for _, name := range names {
+	for _, name := range Names() {
 		if err := s.importFile(ctx, dir, version, name, progress); err != nil {
 			return Imported{}, err
 		}

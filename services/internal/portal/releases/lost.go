@@ -60,6 +60,8 @@ type Begun struct {
 	// Missing are files of a version that is published already, which can be put
 	// back; such a version stays as it is.
 	Missing []string `json:"missing,omitempty"`
+	// Have are files that a version that is not published has already.
+	Have []string `json:"have,omitempty"`
 }
 
 // Begin makes a version that files can be added to. One that is not published
@@ -78,12 +80,16 @@ func (s *Service) Begin(ctx context.Context, who people.Actor, version string, n
 		if err == nil && len(missing[version]) == 0 {
 			err = fault.New("version", "release-published", version)
 		}
-		return Begun{missing[version]}, err
+		return Begun{Missing: missing[version]}, err
 	}
 	if err != nil && !errors.Is(err, people.ErrUnknown) {
 		return Begun{}, err
 	}
-	return Begun{}, s.db.Write(ctx, func(tx *store.Tx) error { return s.begin(tx, who, version, n) })
+	var b Begun
+	for _, f := range r.Files {
+		b.Have = append(b.Have, f.Name)
+	}
+	return b, s.db.Write(ctx, func(tx *store.Tx) error { return s.begin(tx, who, version, n) })
 }
 
 // back says whether a file of a published version may come again: f is what is

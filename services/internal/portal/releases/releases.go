@@ -46,11 +46,8 @@ type Variant struct {
 // Variants lists them.
 var Variants = []Variant{{"controller", "parley-controller"}, {"router", "parley-router"}}
 
-// kinds are the files of a variant, and whether it can be without.
-var kinds = []struct {
-	Ext  string
-	Must bool
-}{{".ovf", true}, {".vmdk", true}, {".mf", true}, {".ova", true}}
+// kinds are the files of a variant.
+var kinds = []string{".ovf", ".vmdk", ".mf", ".ova"}
 
 // papers are the files of a version beside its variants.
 var papers = []string{"parley.cdx.json", "THIRD-PARTY-LICENSES.txt", "SOURCES.txt"}
@@ -62,20 +59,19 @@ var (
 	manifest    = regexp.MustCompile(`^SHA256\(([^()]+)\)= ?([0-9a-f]{64})$`)
 )
 
-// Known reports whether a release has files of that name.
-func Known(name string) bool {
-	if slices.Contains(papers, name) {
-		return true
-	}
+// Names lists the files that a release has, in the order in which they are sent.
+func Names() []string {
+	out := slices.Clone(papers)
 	for _, v := range Variants {
-		for _, k := range kinds {
-			if name == v.Prefix+k.Ext {
-				return true
-			}
+		for _, ext := range kinds {
+			out = append(out, v.Prefix+ext)
 		}
 	}
-	return false
+	return out
 }
+
+// Known reports whether a release has a file of that name.
+func Known(name string) bool { return slices.Contains(Names(), name) }
 
 // File is a file of a release.
 type File struct {
@@ -376,14 +372,7 @@ func (s *Service) Publish(ctx context.Context, who people.Actor, version string)
 // check says what is missing in a version, or wrong.
 func (s *Service) check(ctx context.Context, r Release) error {
 	var l fault.List
-	for _, v := range Variants {
-		for _, k := range kinds {
-			if _, ok := r.File(v.Prefix + k.Ext); !ok && k.Must {
-				l.Add("", "release-missing", v.Prefix+k.Ext)
-			}
-		}
-	}
-	for _, name := range papers {
+	for _, name := range Names() {
 		if _, ok := r.File(name); !ok {
 			l.Add("", "release-missing", name)
 		}

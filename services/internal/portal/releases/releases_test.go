@@ -209,7 +209,7 @@ func TestImportRefuses(t *testing.T) {
 		}, "release-manifest"},
 		"another version": {func(d string) error {
 			return os.WriteFile(filepath.Join(d, "parley-router.ovf"), []byte("<FullVersion>9</FullVersion>"), 0o644)
-		}, "release-sum"},
+		}, "release-differ"},
 		"a link to elsewhere": {func(d string) error {
 			p := filepath.Join(d, "SOURCES.txt")
 			return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p))

@@ -36,8 +36,13 @@ func (s *state) blobs(ctx context.Context) (releases.Blobs, error) {
 }
 
 // Publish lets accounts download what mkovf wrote to a folder, also while the
-// portal runs.
-func Publish(ctx context.Context, cfg Config, dir string, notes Notes, out Out, log *slog.Logger) error {
+// portal runs. version is for files that name none, or to be sure; else "".
+func Publish(ctx context.Context, cfg Config, dir, version string, notes Notes, out Out, log *slog.Logger) error {
+	version, err := releases.VersionIn(dir, version)
+	if err != nil {
+		return unpublished(dir, err)
+	}
+	fmt.Fprintf(out, "%s is version %s.\n", dir, version)
 	s, err := open(ctx, cfg, log, key)
 	if err != nil {
 		return err
@@ -63,13 +68,10 @@ func Publish(ctx context.Context, cfg Config, dir string, notes Notes, out Out, 
 	}
 	who := people.Actor{Name: "portal publish", Operator: true, Via: "command"}
 	bar := &bar{out: out}
-	r, err := releases.New(s.db, s.vault, b, log).ImportDir(ctx, who, dir, "", n, bar.told)
+	r, err := releases.New(s.db, s.vault, b, log).ImportDir(ctx, who, dir, version, n, bar.told)
 	bar.end()
-	if text := said(err); text != "" {
-		return fmt.Errorf("%s is not published: %s", dir, text)
-	}
 	if err != nil {
-		return err
+		return unpublished(dir, err)
 	}
 	if len(r.Back) > 0 {
 		fmt.Fprintf(out, "Version %s is published already; put back what was missing: %s.\n", r.Version, strings.Join(r.Back, ", "))
@@ -77,6 +79,14 @@ func Publish(ctx context.Context, cfg Config, dir string, notes Notes, out Out, 
 	}
 	fmt.Fprintf(out, "Version %s is published: %d files.\n", r.Version, len(r.Files))
 	return nil
+}
+
+// unpublished says it as pages do.
+func unpublished(dir string, err error) error {
+	if text := said(err); text != "" {
+		return fmt.Errorf("%s is not published: %s", dir, text)
+	}
+	return err
 }
 
 // bar shows how far a file is: redrawn on a terminal, a line for each otherwise.

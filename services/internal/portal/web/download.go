@@ -50,7 +50,7 @@ func (p *Portal) releasePages() []page {
 			if err != nil {
 				return nil, err
 			}
-			var d downloadData
+			d := downloadData{Names: releases.Names(), Max: releases.MaxFile}
 			missing, err := k.p.cfg.Releases.Missing(k.ctx())
 			for _, r := range list {
 				v := k.releaseView(r)
@@ -65,6 +65,8 @@ func (p *Portal) releasePages() []page {
 type downloadData struct {
 	Enabled  bool
 	Releases []releaseView
+	Names    []string // files of a release
+	Max      int64    // bytes of one
 }
 
 type releaseView struct {
