@@ -24,6 +24,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -184,13 +185,24 @@ JOIN appliances p ON p.id = o.appliance_id AND p.public_name = o.name WHERE o.ap
 // errPrivate means that an account's setting leads into the operator's network.
 var errPrivate = errors.New("the address is not public, and the operator allows no others")
 
-var shared = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+// special are addresses that look like the internet's and are not, or that hold
+// another one (IANA's registries of special-purpose addresses, RFC 6890).
+var special = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("100.64.0.0/10"), // RFC 6598: behind a provider's NAT
+	netip.MustParsePrefix("192.0.0.0/24"),
+	netip.MustParsePrefix("192.88.99.0/24"), // RFC 7526: relays of 6to4
+	netip.MustParsePrefix("198.18.0.0/15"),  // RFC 2544: used inside networks
+	netip.MustParsePrefix("240.0.0.0/4"),    // used inside networks
+	netip.MustParsePrefix("2001::/23"),      // Teredo and others
+	netip.MustParsePrefix("2002::/16"),      // 6to4
+}
 
 // public reports whether an address is one of the internet.
 func public(a netip.Addr) bool {
 	a = a.Unmap()
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a) && (a.Is4() || netip.MustParsePrefix("2000::/3").Contains(a)) &&
-		!netip.MustParsePrefix("64:ff9b::/96").Contains(a) && !netip.MustParsePrefix("2002::/16").Contains(a) && !netip.MustParsePrefix("0.0.0.0/8").Contains(a)
+	return a.IsGlobalUnicast() && !a.IsPrivate() && (a.Is4() || netip.MustParsePrefix("2000::/3").Contains(a)) &&
+		!slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // dialer refuses addresses when it connects, after names are resolved: a name

@@ -388,7 +388,8 @@ func TestPrivateAddress(t *testing.T) {
 		}
 	})
 	for a, want := range map[string]bool{"8.8.8.8": true, "2606:4700::1": true, "127.0.0.1": false, "10.1.2.3": false, "192.168.1.1": false, "169.254.169.254": false, "100.64.0.1": false,
-		"::1": false, "fe80::1": false, "fd00::1": false, "::ffff:10.0.0.1": false, "64:ff9b::a00:1": false, "2002:a00:1::": false, "0.0.0.0": false, "224.0.0.1": false, "255.255.255.255": false} {
+		"::1": false, "fe80::1": false, "fd00::1": false, "::ffff:10.0.0.1": false, "64:ff9b::a00:1": false, "2002:a00:1::": false, "0.0.0.0": false, "224.0.0.1": false, "255.255.255.255": false,
+		"240.0.0.1": false, "198.18.0.1": false, "198.19.255.255": false, "192.0.0.8": false, "192.88.99.1": false, "2001:0:a00:1::": false, "64:ff9b:1::a00:1": false, "::a00:1": false, "2001:4860:4860::8888": true, "198.20.0.1": true} {
 		if public(netip.MustParseAddr(a)) != want {
 			t.Errorf("%s is public: %v", a, !want)
 		}

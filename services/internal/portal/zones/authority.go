@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -33,6 +34,7 @@ const (
 	// backdate makes up for clocks of appliances that are behind.
 	backdate   = 5 * time.Minute
 	maxRequest = 8 << 10 // bytes of a signing request
+	maxRSA     = 4096    // bits
 )
 
 // keyPurpose seals the authorities' keys in the vault; the row is the key's id.
@@ -176,9 +178,10 @@ func parseURI(c *x509.Certificate) (zone, id string, ok bool) {
 }
 
 // readRequest reads a signing request (PKCS #10, RFC 2986) in PEM, whose
-// signature proves that the sender has the key. Errors are faults of the field
-// "request".
-func readRequest(text string) (*x509.CertificateRequest, error) {
+// signature proves that the sender has the key. judge returns what is wrong with
+// the key, before: a huge one's signature is dear to check. Errors are faults of
+// the field "request".
+func readRequest(text string, judge func(key any) (code string)) (*x509.CertificateRequest, error) {
 	if len(text) > maxRequest {
 		return nil, fault.New("request", "csr-size", maxRequest)
 	}
@@ -190,6 +193,9 @@ func readRequest(text string) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, fault.New("request", "csr-bad")
 	}
+	if code := judge(r.PublicKey); code != "" {
+		return nil, fault.New("request", code)
+	}
 	if r.CheckSignature() != nil {
 		return nil, fault.New("request", "csr-signature")
 	}
@@ -199,20 +205,28 @@ func readRequest(text string) (*x509.CertificateRequest, error) {
 // ParseRequest reads a signing request for the link's certificate: the key is
 // Ed25519 or ECDSA P-256.
 func ParseRequest(text string) (*x509.CertificateRequest, error) {
-	r, err := readRequest(text)
-	if err != nil {
-		return nil, err
-	}
-	switch key := r.PublicKey.(type) {
-	case ed25519.PublicKey:
-	case *ecdsa.PublicKey:
-		if key.Curve != elliptic.P256() {
-			return nil, fault.New("request", "csr-key")
+	return readRequest(text, func(key any) string {
+		switch key := key.(type) {
+		case ed25519.PublicKey:
+			return ""
+		case *ecdsa.PublicKey:
+			if key.Curve == elliptic.P256() {
+				return ""
+			}
 		}
-	default:
-		return nil, fault.New("request", "csr-key")
-	}
-	return r, nil
+		return "csr-key"
+	})
+}
+
+// forBrowsers is ParseRequest for a certificate for browsers; package names
+// judges the rest.
+func forBrowsers(text string) (*x509.CertificateRequest, error) {
+	return readRequest(text, func(key any) string {
+		if k, is := key.(*rsa.PublicKey); is && k.N.BitLen() > maxRSA {
+			return "names-csr-key"
+		}
+		return ""
+	})
 }
 
 // Identify returns which appliance a certificate belongs to.
@@ -279,8 +293,8 @@ func check(tx *store.Tx, id string) error {
 func (s *Service) Renew(ctx context.Context, id, shown string, r link.Renew) (link.Renewed, error) {
 	out := link.Renewed{For: r.For}
 	parse := ParseRequest
-	if r.For == "browsers" { // package names judges the key
-		parse = readRequest
+	if r.For == "browsers" {
+		parse = forBrowsers
 	}
 	req, err := parse(r.Request)
 	if err != nil {

@@ -235,6 +235,11 @@ func (s *Service) Enrol(ctx context.Context, secret string, from netip.Addr, in 
 		secret = t.Secret
 	}
 	var out link.EnrolAnswer
+	// Before anything else: a stranger is not told what is wrong with the rest, and
+	// has no signature checked.
+	if err := s.cfg.DB.Read(ctx, func(tx *store.Tx) error { _, err := s.goodToken(tx, secret); return err }); err != nil {
+		return out, err
+	}
 	var l fault.List
 	if in.Role != link.Controller && in.Role != link.Router {
 		l.Add("role", "choice", cleanText(string(in.Role), 20), "controller, router")
@@ -251,10 +256,7 @@ func (s *Service) Enrol(ctx context.Context, secret string, from netip.Addr, in 
 		return out, err
 	}
 	err = s.cfg.DB.Write(ctx, func(tx *store.Tx) error {
-		t, err := scanToken(tx.Row("SELECT "+tokenColumns+" FROM enrol_tokens t WHERE t.sum = ?", people.Sum(secret)).Scan)
-		if errors.Is(err, store.ErrNotFound) || err == nil && !t.Good(s.now()) {
-			return ErrToken
-		}
+		t, err := s.goodToken(tx, secret)
 		if err != nil {
 			return err
 		}
@@ -298,6 +300,15 @@ func (s *Service) Enrol(ctx context.Context, secret string, from netip.Addr, in 
 			"appliance.enrol", id, map[string]any{"role": string(in.Role), "host": host, "zone": z.Name, "token": t.Title})
 	})
 	return out, err
+}
+
+// goodToken returns the token of a secret while it enrols, or ErrToken.
+func (s *Service) goodToken(tx *store.Tx, secret string) (Token, error) {
+	t, err := scanToken(tx.Row("SELECT "+tokenColumns+" FROM enrol_tokens t WHERE t.sum = ?", people.Sum(secret)).Scan)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !t.Good(s.now()) {
+		err = ErrToken
+	}
+	return t, err
 }
 
 // cleanText cuts what an appliance says of itself.
