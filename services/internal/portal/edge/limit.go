@@ -20,9 +20,10 @@ type Limit struct {
 	net.Listener
 	All, Peer int
 
-	mu    sync.Mutex
-	n     int
-	peers map[netip.Prefix]int
+	mu      sync.Mutex
+	n       int
+	refused [2]uint64
+	peers   map[netip.Prefix]int
 }
 
 // NewLimit bounds a listener.
@@ -52,10 +53,23 @@ func (l *Limit) Len() int {
 	return l.n
 }
 
+// Refused returns how many connections were closed at once: because of the bound
+// of all, and of the one of a peer.
+func (l *Limit) Refused() [2]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refused
+}
+
 func (l *Limit) enter(p netip.Prefix) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.n >= l.All || l.peers[p] >= l.Peer {
+	switch {
+	case l.n >= l.All:
+		l.refused[0]++
+		return false
+	case l.peers[p] >= l.Peer:
+		l.refused[1]++
 		return false
 	}
 	l.n++

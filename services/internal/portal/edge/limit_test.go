@@ -49,6 +49,9 @@ func TestLimit(t *testing.T) {
 	if l.Len() != 2 {
 		t.Errorf("%d stand", l.Len())
 	}
+	if got := l.Refused(); got != [2]uint64{0, 1} {
+		t.Errorf("refused: %v", got)
+	}
 	// Room is made once, however often one is closed.
 	first.Close()
 	first.Close()

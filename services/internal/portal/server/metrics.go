@@ -1,12 +1,12 @@
 package server
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,22 +25,41 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	open     prometheus.Gauge
+	refused  *prometheus.CounterVec
+	loads    *prometheus.CounterVec
+	loaded   prometheus.Counter
 }
 
-// scrapeLimit is how long the database may take for figures.
-const scrapeLimit = 2 * time.Second
+// refusals are the statuses with which a request is turned away, and what they
+// are called; what people mistype is none.
+var refusals = map[int]string{
+	http.StatusUnauthorized: "sign-in", http.StatusForbidden: "not allowed",
+	http.StatusRequestEntityTooLarge: "too large", http.StatusTooManyRequests: "throttled",
+}
+
+// downloads are how a file's bytes are sent, by status.
+var downloads = map[int]string{http.StatusOK: "whole", http.StatusPartialContent: "part", http.StatusFound: "object storage"}
 
 func newMetrics(db *store.DB, log *slog.Logger) *metrics {
 	m := &metrics{db: db, log: log, registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_portal_requests_total", Help: "Requests that were answered, by endpoint and status."}, []string{"endpoint", "status"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "parley_portal_request_seconds", Help: "Time to the end of an answer; streams last as long as they are open.",
 			Buckets: []float64{.001, .003, .01, .03, .1, .3, 1, 3, 10, 30}}, []string{"endpoint"}),
-		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "parley_portal_requests_open", Help: "Requests that are being answered."}),
+		open:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "parley_portal_requests_open", Help: "Requests that are being answered."}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_portal_requests_refused_total", Help: "Requests that were turned away, by reason."}, []string{"reason"}),
+		loads:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_portal_downloads_total", Help: "Downloads of release files that have ended, by how: a program that goes on where it broke off takes parts."}, []string{"how"}),
+		loaded:  prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_portal_download_bytes_total", Help: "Bytes of release files that this instance has sent."}),
+	}
+	for _, reason := range refusals { // there from the start, so that a rise is seen
+		m.refused.WithLabelValues(reason)
+	}
+	for _, how := range downloads {
+		m.loads.WithLabelValues(how)
 	}
 	stat := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.open, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	m.registry.MustRegister(m.requests, m.seconds, m.open, m.refused, m.loads, m.loaded, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		stat("parley_portal_database_connections", "Connections that write; of PostgreSQL all.", func() float64 { return float64(db.Stats().OpenConnections) }),
 		stat("parley_portal_database_busy", "Of these, those at work.", func() float64 { return float64(db.Stats().InUse) }),
 		stat("parley_portal_database_wait_seconds", "Time that transactions have waited for a connection.", func() float64 { return db.Stats().WaitDuration.Seconds() }),
@@ -54,42 +73,13 @@ func (m *metrics) gauge(name, help string, f func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_portal_" + name, Help: help}, f))
 }
 
-// counts are figures that the database has; all instances tell the same.
-type counts struct{ m *metrics }
-
-var countQueries = []struct {
-	desc  *prometheus.Desc
-	query string
-}{
-	{prometheus.NewDesc("parley_portal_mails_waiting", "Mails in the outbox that were not sent.", nil, nil), "SELECT COUNT(*) FROM mails WHERE sent = 0 AND message IS NOT NULL"},
-	{prometheus.NewDesc("parley_portal_accounts", "Accounts.", nil, nil), "SELECT COUNT(*) FROM accounts"},
-	{prometheus.NewDesc("parley_portal_users", "People.", nil, nil), "SELECT COUNT(*) FROM users"},
-	{prometheus.NewDesc("parley_portal_appliances", "Appliances that are enrolled and not revoked.", nil, nil), "SELECT COUNT(*) FROM appliances WHERE revoked = 0"},
-}
-
-func (c *counts) Describe(out chan<- *prometheus.Desc) {
-	for _, q := range countQueries {
-		out <- q.desc
-	}
-}
-
-func (c *counts) Collect(out chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeLimit)
-	defer cancel()
-	n := make([]int64, len(countQueries))
-	if err := c.m.db.Read(ctx, func(tx *store.Tx) error {
-		for i, q := range countQueries {
-			if err := tx.Row(q.query).Scan(&n[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
-		c.m.log.Warn("figures of the database", "error", err)
-		return
-	}
-	for i, q := range countQueries {
-		out <- prometheus.MustNewConstMetric(q.desc, prometheus.GaugeValue, float64(n[i]))
+// connections adds what a listener's bounds turned away.
+func (m *metrics) connections(l *edge.Limit) {
+	m.gauge("connections", "Connections to the listener.", func() float64 { return float64(l.Len()) })
+	for i, bound := range []string{"all", "peer"} {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_portal_connections_refused_total",
+			Help:        "Connections that were closed at once, by the bound: of all, or of one peer.",
+			ConstLabels: prometheus.Labels{"bound": bound}}, func() float64 { return float64(l.Refused()[i]) }))
 	}
 }
 
@@ -110,6 +100,15 @@ func (m *metrics) watch(next http.Handler, log bool) http.Handler {
 			status := max(a.status, http.StatusOK)
 			m.requests.WithLabelValues(endpoint, strconv.Itoa(status)).Inc()
 			m.seconds.WithLabelValues(endpoint).Observe(took.Seconds())
+			if reason, ok := refusals[status]; ok {
+				m.refused.WithLabelValues(reason).Inc()
+			}
+			if how, ok := downloads[status]; ok && r.Method == http.MethodGet && strings.HasPrefix(endpoint, "GET /download/") {
+				m.loads.WithLabelValues(how).Inc()
+				if status != http.StatusFound {
+					m.loaded.Add(float64(a.sent))
+				}
+			}
 			if log {
 				m.log.Info("request", "endpoint", endpoint, "method", fmt.Sprintf("%.10q", r.Method), "status", status, "from", r.RemoteAddr, "took", took.Round(time.Microsecond))
 			}
@@ -118,10 +117,17 @@ func (m *metrics) watch(next http.Handler, log bool) http.Handler {
 	})
 }
 
-// answer remembers the status.
+// answer remembers the status and how much was sent.
 type answer struct {
 	http.ResponseWriter
 	status int
+	sent   int64 // bytes of the body
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	n, err := a.ResponseWriter.Write(b)
+	a.sent += int64(n)
+	return n, err
 }
 
 func (a *answer) WriteHeader(status int) {
@@ -135,7 +141,11 @@ func (a *answer) WriteHeader(status int) {
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // ReadFrom keeps the server's own way of copying files.
-func (a *answer) ReadFrom(r io.Reader) (int64, error) { return io.Copy(a.ResponseWriter, r) }
+func (a *answer) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(a.ResponseWriter, r)
+	a.sent += n
+	return n, err
+}
 
 // Flush is for handlers that ask for an http.Flusher.
 func (a *answer) Flush() { _ = http.NewResponseController(a.ResponseWriter).Flush() }

@@ -68,7 +68,7 @@ func Serve(ctx context.Context, cfg Config, out Out, log *slog.Logger) error {
 		return err
 	}
 	limit := edge.NewLimit(l)
-	m.gauge("connections", "Connections to the listener.", func() float64 { return float64(limit.Len()) })
+	m.connections(limit)
 	m.gauge("links", "Appliances that are linked to this instance.", func() float64 { return float64(p.Live.Links()) })
 	handler := m.watch(edge.Bodies(p), s.cfg.Requests)
 	if s.cfg.TLS.Mode != ModeSelf {
