@@ -21,6 +21,10 @@ const (
 	maxAlerts  = 200 // shown
 )
 
+// AlertsKept is how many alerts of an appliance are kept that are closed: one
+// that opens some every few seconds fills no disk.
+const AlertsKept = 200
+
 // Alert is something that is wrong with an appliance, or was.
 type Alert struct {
 	ID        string    `json:"id"`
@@ -140,6 +144,10 @@ func (s *Service) alerts(ctx context.Context) {
 			if _, err := tx.Exec(`INSERT INTO alerts (id, account_id, zone_id, appliance_id, code, detail, opened) VALUES (?,?,?,?,?,?,?)
 ON CONFLICT (appliance_id, code) WHERE closed = 0 DO UPDATE SET detail = excluded.detail`,
 				store.NewID(), c.st.Account, c.st.Zone, c.st.Appliance, c.code, c.detail, store.Millis(now)); err != nil {
+				return err
+			}
+			if _, err := tx.Exec("DELETE FROM alerts WHERE appliance_id = ? AND closed <> 0 AND id NOT IN (SELECT id FROM alerts WHERE appliance_id = ? AND closed <> 0 ORDER BY closed DESC, id DESC LIMIT ?)",
+				c.st.Appliance, c.st.Appliance, AlertsKept); err != nil {
 				return err
 			}
 		}

@@ -42,3 +42,4 @@ CREATE TABLE alerts (
 );
 CREATE UNIQUE INDEX alerts_open ON alerts (appliance_id, code) WHERE closed = 0;
 CREATE INDEX alerts_account ON alerts (account_id, opened);
+CREATE INDEX alerts_appliance ON alerts (appliance_id, closed);
