@@ -1,6 +1,7 @@
 package meetings
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
@@ -11,7 +12,7 @@ import (
 // Bounds of guessing numbers and passcodes.
 const (
 	maxNetworks = 4096
-	maxNumbers  = 4096
+	places      = 1 << 14 // of numbers
 	// Wrong attempts of a network: after netBurst one each netEvery. A whole
 	// company may sit behind one address, so right ones cost nothing.
 	netBurst = 20
@@ -28,11 +29,19 @@ const (
 type guard struct {
 	mu       sync.Mutex
 	networks map[string]*throttle.Bucket
-	numbers  map[string]*throttle.Bucket
+	// numbers has a place for each number, which some share. Nothing is forgotten:
+	// else whoever has many networks would have a number's attempts forgotten by
+	// trying others.
+	numbers []throttle.Bucket
+	seed    maphash.Seed // nobody knows who shares a place
 }
 
 func newGuard() *guard {
-	return &guard{networks: map[string]*throttle.Bucket{}, numbers: map[string]*throttle.Bucket{}}
+	g := &guard{networks: map[string]*throttle.Bucket{}, numbers: make([]throttle.Bucket, places), seed: maphash.MakeSeed()}
+	for i := range g.numbers {
+		g.numbers[i].Size, g.numbers[i].Every = numberBurst, numberEvery
+	}
+	return g
 }
 
 // enter returns how long to wait, or 0 and what to call with the outcome.
@@ -43,7 +52,7 @@ func (g *guard) enter(a netip.Addr, number string, now time.Time) (time.Duration
 	if d := network.Take(now); d > 0 {
 		return d, nil
 	}
-	all := throttle.Keyed(g.numbers, number, maxNumbers, numberBurst, numberEvery)
+	all := &g.numbers[maphash.String(g.seed, number)%places]
 	if d := all.Take(now); d > 0 {
 		network.Return()
 		return d, nil
