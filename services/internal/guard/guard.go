@@ -46,8 +46,8 @@ const (
 	accountBurst = 20
 	accountEvery = 3 * time.Second
 	maxAccounts  = 1024 // names whose failures are counted
-	// Codes of an account's second factor, from such addresses: whoever tries
-	// them has its password, and of a million codes three are right at a time.
+	// Codes of an account's second factor, from where it has not logged in: whoever
+	// tries them has its password, and of a million codes three are right at a time.
 	codeBurst = 10
 	codeEvery = time.Minute
 	// What strangers of a network ask for, as mails.
@@ -82,6 +82,7 @@ type Guard struct {
 	tokens   *throttle.Table             // by network, of the API's tokens
 	all      throttle.Bucket
 	known    map[string]time.Time // address → last success
+	own      map[string]time.Time // peer and account → last success
 	checks   map[string]int       // by peer, under way
 	total    int
 }
@@ -93,7 +94,7 @@ func New(l Limits) *Guard {
 		failures: throttle.NewTable(maxNetworks), personal: throttle.NewTable(maxNetworks), tokens: throttle.NewTable(maxNetworks),
 		networks: map[string]*throttle.Bucket{}, accounts: map[string]*throttle.Bucket{}, codes: map[string]*throttle.Bucket{}, asked: map[string]*throttle.Bucket{},
 		all:   throttle.Bucket{Size: l.FailBurst, Every: l.FailEvery},
-		known: map[string]time.Time{}, checks: map[string]int{},
+		known: map[string]time.Time{}, own: map[string]time.Time{}, checks: map[string]int{},
 	}
 }
 
@@ -124,24 +125,26 @@ func (g *Guard) Enter(a netip.Addr, name, device string, code bool, now time.Tim
 	if d := max(g.failures.Wait(key, now), g.personal.Wait(own, now)); d > 0 {
 		return d, nil
 	}
-	var taken []*throttle.Bucket
+	var buckets, taken []*throttle.Bucket
 	if !known {
-		buckets := []*throttle.Bucket{
+		buckets = []*throttle.Bucket{
 			throttle.Keyed(g.networks, network, maxNetworks, netBurst, netEvery),
 			throttle.Keyed(g.accounts, name, maxAccounts, accountBurst, accountEvery), &g.all,
 		}
-		if code {
-			buckets = append(buckets, throttle.Keyed(g.codes, name, maxAccounts, codeBurst, codeEvery))
-		}
-		for _, b := range buckets {
-			if d := b.Take(now); d > 0 {
-				for _, b := range taken {
-					b.Return()
-				}
-				return min(d, throttle.MaxDelay), nil
+	}
+	// An address is known by anybody's login, an attacker's with an account of his
+	// own too: for a code it must be by this account's.
+	if _, here := g.own[own]; code && device == "" && !here {
+		buckets = append(buckets, throttle.Keyed(g.codes, name, maxAccounts, codeBurst, codeEvery))
+	}
+	for _, b := range buckets {
+		if d := b.Take(now); d > 0 {
+			for _, b := range taken {
+				b.Return()
 			}
-			taken = append(taken, b)
+			return min(d, throttle.MaxDelay), nil
 		}
+		taken = append(taken, b)
 	}
 	g.failures.Fail(key, now)
 	g.personal.Fail(own, now)
@@ -162,7 +165,8 @@ func (g *Guard) Enter(a netip.Addr, name, device string, code bool, now time.Tim
 		for _, b := range taken {
 			b.Return()
 		}
-		g.rememberLocked(address, now)
+		rememberLocked(g.known, address, g.limits.Known, now)
+		rememberLocked(g.own, own, g.limits.Known, now)
 	}
 }
 
@@ -183,17 +187,18 @@ func tokenKey(a netip.Addr) string {
 	return throttle.Network(a)
 }
 
-func (g *Guard) rememberLocked(key string, now time.Time) {
-	if _, ok := g.known[key]; !ok && len(g.known) >= g.limits.Known {
+// rememberLocked notes a success in m, which holds most; the oldest goes.
+func rememberLocked(m map[string]time.Time, key string, most int, now time.Time) {
+	if _, ok := m[key]; !ok && len(m) >= most {
 		oldest := ""
-		for k, at := range g.known {
-			if oldest == "" || at.Before(g.known[oldest]) {
+		for k, at := range m {
+			if oldest == "" || at.Before(m[oldest]) {
 				oldest = k
 			}
 		}
-		delete(g.known, oldest)
+		delete(m, oldest)
 	}
-	g.known[key] = now
+	m[key] = now
 }
 
 // Holding slows down whoever holds a session or a link and tries values that only

@@ -243,6 +243,23 @@ func TestGuardOfCodes(t *testing.T) {
 	if _, done := g.Enter(home, "admin", "", true, now); done == nil {
 		t.Error("the owner waits where he was before")
 	}
+	// Whoever guesses is no further by having logged in with an account of his own
+	// everywhere.
+	g, checked = New(Portal), 0
+	for i := range 60 {
+		a := netip.AddrFrom4([4]byte{10, 0, byte(i), 1})
+		if _, done := g.Enter(a, "mallory", "", false, now); done != nil {
+			done(true, now)
+		}
+		now = now.Add(time.Second)
+		if _, done := g.Enter(a, "admin", "", true, now); done != nil {
+			checked++
+			done(false, now)
+		}
+	}
+	if checked > codeBurst+2 {
+		t.Errorf("%d codes were checked in a minute from where somebody else has logged in", checked)
+	}
 }
 
 // Strangers of one network ask for a few mails, and not for others'.
