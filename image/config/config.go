@@ -199,7 +199,12 @@ func (s *Service) RunsIn(role string) bool { return slices.Contains(s.Roles, rol
 const (
 	RoleController = "controller"
 	RoleRouter     = "router"
+	RolePortal     = "portal"
 )
+
+// HasRole reports whether an appliance of this image may have the role: at least
+// one of its services runs in it.
+func (c *Config) HasRole(role string) bool { return anyRuns(c.Services, role) }
 
 // HasFirmware reports whether the disk is to start from the firmware.
 func (c *Config) HasFirmware(f string) bool { return slices.Contains(c.Boot.Firmware, f) }

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +36,44 @@ func TestShipped(t *testing.T) {
 		if want := s.Name != "zctrl"; s.RunsIn(RoleRouter) != want {
 			t.Errorf("%s runs on routers: %v, want %v", s.Name, !want, want)
 		}
+	}
+}
+
+// The portal's image has the same base and no part of a zone; the appliance's has
+// no portal, whose program is large.
+func TestPortal(t *testing.T) {
+	c, err := Load("../../portal.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := Load(shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Role != RolePortal || !c.HasRole(RolePortal) || c.HasRole(RoleController) || c.HasRole(RoleRouter) || z.HasRole(RolePortal) {
+		t.Errorf("the portal's role is %q; portal.json has portal %v, controller %v, router %v, config.json has portal %v",
+			c.Role, c.HasRole(RolePortal), c.HasRole(RoleController), c.HasRole(RoleRouter), z.HasRole(RolePortal))
+	}
+	base := c.Services[:len(c.Services)-1]
+	for i, s := range base {
+		want := z.Services[i]
+		want.Roles = s.Roles
+		if !reflect.DeepEqual(s, want) {
+			t.Errorf("%s is\n%+v\nin portal.json and\n%+v\nin config.json", s.Name, s, want)
+		}
+	}
+	p := c.Services[len(base)]
+	for _, s := range z.Services {
+		if s.Package == p.Package || s.User.ID == p.User.ID {
+			t.Errorf("%s of config.json has the package or the user of the portal", s.Name)
+		}
+	}
+	if len(p.Capabilities) != 0 || p.Control != "" || len(p.User.Groups) != 0 || len(p.Access.Write) != 0 || p.Access.ConnectAny {
+		t.Errorf("the portal may more than it needs: %+v", p)
+	}
+	serial := base[slices.IndexFunc(base, func(s Service) bool { return s.Name == "console-serial" })]
+	if want := []string{"-appliance", fmt.Sprint(serial.User.ID)}; !slices.Equal(p.Arguments, want) {
+		t.Errorf("the portal is called with %q, want the serial console's user: %q", p.Arguments, want)
 	}
 }
 

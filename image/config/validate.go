@@ -43,7 +43,7 @@ var (
 )
 
 var (
-	roles     = []string{RoleController, RoleRouter}
+	roles     = []string{RoleController, RoleRouter, RolePortal}
 	baudRates = []int{1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200}
 )
 

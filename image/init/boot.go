@@ -223,6 +223,10 @@ func (m *machine) mountPerm() {
 	case err != nil:
 		m.log.Error("role", "error", err, "using", m.role)
 		m.note("role", fmt.Sprintf("%v; the role is %q as the image says until it is set anew", err, m.role))
+	case st != nil && !m.config.HasRole(st.Role):
+		// The disk is another kind of appliance's.
+		m.log.Error("role", "kept", st.Role, "using", m.role)
+		m.note("role", fmt.Sprintf("nothing in this image has the role %q; the role is %q", st.Role, m.role))
 	case st != nil:
 		m.role = st.Role
 	}

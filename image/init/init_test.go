@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 func newTestMachine(f *perm.Fake) *machine {
 	m := newMachine(time.Now())
 	m.config = &config.Config{Role: config.RoleController, Services: []config.Service{
-		{Name: "mmr", User: config.User{ID: 54321}, Terminals: []string{"null-of-test"}},
+		{Name: "mmr", User: config.User{ID: 54321}, Terminals: []string{"null-of-test"}, Roles: []string{config.RoleController, config.RoleRouter}},
 	}}
 	m.role, m.bootID = m.config.Role, "this-boot"
 	m.version.String = "1.2.3"
@@ -227,6 +227,7 @@ func TestDo(t *testing.T) {
 	}
 	refused(control.Request{Op: "fly"}, control.CodeInvalid, `unknown operation "fly"`)
 	refused(control.Request{Op: control.OpRole, Role: "king"}, control.CodeInvalid, `no role "king"`)
+	refused(control.Request{Op: control.OpRole, Role: "portal"}, control.CodeInvalid, `no role "portal"`) // in this image
 	refused(control.Request{Op: control.OpStart, Service: "x"}, control.CodeUnknown, "x")
 	refused(control.Request{Op: control.OpStop, Service: "x"}, control.CodeUnknown, "x")
 	refused(control.Request{Op: control.OpRestart, Service: "x"}, control.CodeUnknown, "x")

@@ -54,7 +54,7 @@ func (m *machine) Do(ctx context.Context, req control.Request) error {
 func (m *machine) later(f func()) { time.AfterFunc(answerTime, m.guard(f)) }
 
 func (m *machine) setRole(role string) error {
-	if !appliance.ValidRole(role) {
+	if !m.config.HasRole(role) {
 		return &control.Error{Code: control.CodeInvalid, Message: fmt.Sprintf("there is no role %q", role)}
 	}
 	if !m.perm.Writable() {

@@ -66,22 +66,26 @@ func build(ctx context.Context) error {
 	if built.config, err = config.Load(filepath.Join(root, "config.json")); err != nil {
 		return err
 	}
-	built.version, err = image.GitVersion(ctx, root)
-	if err != nil {
-		return err
-	}
-	goTool, err := image.NewToolchain(ctx, root)
-	if err != nil {
+	if built.version, err = image.GitVersion(ctx, root); err != nil {
 		return err
 	}
 	built.disk = filepath.Join(built.dir, "disk.raw")
-	f, err := os.Create(built.disk)
+	built.result, err = buildDisk(ctx, built.config, built.version, built.disk)
+	return err
+}
+
+// buildDisk builds an image into a file; its folder gets what is in between, too.
+func buildDisk(ctx context.Context, cfg *config.Config, version image.Version, disk string) (*image.Result, error) {
+	goTool, err := image.NewToolchain(ctx, root)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	f, err := os.Create(disk)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
-	built.result, err = image.Build(ctx, f, image.Options{Config: built.config, Go: goTool, Work: built.dir, Version: built.version})
-	return err
+	return image.Build(ctx, f, image.Options{Config: cfg, Go: goTool, Work: filepath.Dir(disk), Version: version})
 }
 
 // realDisk returns the path of the real image, which nobody writes to.

@@ -19,6 +19,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/nic"
+	"github.com/parley-meet/parley/services/internal/setuplink"
 	"github.com/parley-meet/parley/services/internal/terminal"
 )
 
@@ -58,6 +59,7 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 		Settings:    terminal.SettingsPath,
 		Recovered:   terminal.RecoveredPath,
 		WebPort:     int(port),
+		Setup:       func(ctx context.Context) (setuplink.Answer, error) { return setuplink.Ask(ctx, setuplink.Socket) },
 		Log:         log,
 	})
 	g, ctx := errgroup.WithContext(ctx)

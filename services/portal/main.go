@@ -19,6 +19,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	_ "golang.org/x/crypto/x509roots/fallback" // where the system has none
 	"golang.org/x/term"
 
 	"github.com/parley-meet/parley/internal/durable"
@@ -105,6 +106,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		_, err := fmt.Fprintln(stdout, "Parley portal", version())
 		return err
 	}
+	if cfg.Appliance != 0 {
+		return newAppliance(cfg, log).run(ctx)
+	}
 	return server.Serve(ctx, cfg, outOf(stdout), log)
 }
 
@@ -140,6 +144,7 @@ func settings(args []string, stderr io.Writer) (cfg server.Config, rel release, 
 	fs.StringVar(&rel.version, "version", "", "of publish: the `version`, when the files name none or to be sure")
 	fs.StringVar(&rel.EN, "notes-en", "", "of publish: what is new in English, a `file` of text")
 	fs.StringVar(&rel.RU, "notes-ru", "", "of publish: what is new in Russian, a `file` of text")
+	fs.UintVar(&cfg.Appliance, "appliance", 0, "run as a service of the appliance, whose user `N` may ask for the first operator's link")
 	fs.BoolVar(&print, "print", false, "of install: show the unit and write nothing")
 	fs.Usage = func() {
 		fmt.Fprint(stderr, usage)

@@ -135,6 +135,11 @@ func (p *packer) variant(ctx context.Context, v config.Variant, img *image.Resul
 	return p.finish(ovaName, archive.File, packed.Size, packed.SHA256)
 }
 
+var consoleIs = ovf.Text{
+	EN: "The console is https://ADDRESS:5480; user name and password are shown on the machine's screen and on its serial line.",
+	RU: "Консоль: https://АДРЕС:5480; имя и пароль показаны на экране и на последовательной линии машины.",
+}
+
 func (p *packer) spec(v config.Variant, img *image.Result, vmdkName string, size int64) ovf.Spec {
 	cpus, memory := v.CPUs, v.MemoryMiB
 	if cpus == 0 {
@@ -148,13 +153,14 @@ func (p *packer) spec(v config.Variant, img *image.Result, vmdkName string, size
 	if !p.cfg.HasFirmware(config.BIOS) {
 		firmware = ovf.EFI
 	}
+	what := ovf.Text{EN: "On-premise meeting connector. ", RU: "Локальный коннектор конференций. "}
+	if v.Role == config.RolePortal {
+		what = ovf.Text{EN: "Portal of the meeting connector. ", RU: "Портал коннектора конференций. "}
+	}
 	return ovf.Spec{
 		ID: v.Name, Name: v.Title, Product: v.Title, Vendor: "Parley",
 		Version: p.version.String, FullVersion: p.version.String,
-		Annotation: ovf.Text{
-			EN: "On-premise meeting connector. The console is https://ADDRESS:5480; user name and password are shown on the machine's screen and on its serial line.",
-			RU: "Локальный коннектор конференций. Консоль: https://АДРЕС:5480; имя и пароль показаны на экране и на последовательной линии машины.",
-		},
+		Annotation: ovf.Text{EN: what.EN + consoleIs.EN, RU: what.RU + consoleIs.RU},
 		CPUs: cpus, MemoryMiB: int64(memory),
 		Disk:       ovf.Disk{File: vmdkName, Size: size, CapacityMiB: img.Size / layout.MiB, Populated: img.Used},
 		Firmware:   firmware,

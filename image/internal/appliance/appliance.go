@@ -33,13 +33,19 @@ func Parse(b []byte) (*State, error) {
 
 func (s *State) checked() (*State, error) {
 	if !ValidRole(s.Role) {
-		return nil, fmt.Errorf("role %q: want %q or %q", s.Role, config.RoleController, config.RoleRouter)
+		return nil, wrongRole(s.Role)
 	}
 	return s, nil
 }
 
 // ValidRole reports whether there is such a role.
-func ValidRole(r string) bool { return r == config.RoleController || r == config.RoleRouter }
+func ValidRole(r string) bool {
+	return r == config.RoleController || r == config.RoleRouter || r == config.RolePortal
+}
+
+func wrongRole(r string) error {
+	return fmt.Errorf("role %q: want %q, %q or %q", r, config.RoleController, config.RoleRouter, config.RolePortal)
+}
 
 // Load reads the file. Without one it returns nil and no error.
 func Load(path string) (*State, error) {
@@ -58,7 +64,7 @@ func Load(path string) (*State, error) {
 // SetRole writes the file.
 func SetRole(path, role string) error {
 	if !ValidRole(role) {
-		return fmt.Errorf("role %q: want %q or %q", role, config.RoleController, config.RoleRouter)
+		return wrongRole(role)
 	}
 	return statefile.Save(path, State{Version: Version, Role: role})
 }

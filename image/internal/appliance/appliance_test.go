@@ -44,7 +44,7 @@ func TestParseRefuses(t *testing.T) {
 		`{"version":2,"role":"router","peer":"x"}`:                   "version 2, want 1: it was written by another release",
 		`{"version":2,"role":7}`:                                     "version 2, want 1",
 		`{"version":"1","role":"router"}`:                            "cannot unmarshal",
-		`{"version":1}`:                                              `role "": want "controller" or "router"`,
+		`{"version":1}`:                                              `role "": want "controller", "router" or "portal"`,
 		`{"version":1,"role":"both"}`:                                `role "both"`,
 		`{"version":1,"role":7}`:                                     "cannot unmarshal",
 		`{"version":1,"role":"router","peer":"x"}`:                   `unknown field "peer"`,

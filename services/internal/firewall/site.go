@@ -103,7 +103,7 @@ func (s site) end(p Party, f flow) End {
 		}
 	case Proxy:
 		e.Addresses = []string{s.cfg.Proxy.Host}
-	case Administrators, Clients, Routers, Anyone:
+	case Administrators, Clients, Routers, Anyone, People:
 		if f.direction == In && f.name != "" {
 			e.Addresses = texts(s.cfg.Firewall.Allow[f.name])
 		}

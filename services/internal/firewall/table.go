@@ -44,6 +44,9 @@ const (
 // mediaPorts carry STUN, TURN and media.
 var mediaPorts = []uint16{3478, 3479, 8801}
 
+// mailPorts are those at which mail is handed in (RFC 5321, RFC 8314).
+var mailPorts = []uint16{25, 465, 587}
+
 // Party is an end of a flow. Its words are "firewall.who."+Party.
 type Party string
 
@@ -62,12 +65,16 @@ const (
 	TimeServers    Party = "time-servers"
 	DHCPServers    Party = "dhcp-servers"
 	Proxy          Party = "proxy"
+	People         Party = "people"       // of a portal: its people, and appliances
+	MailServers    Party = "mail-servers" // of a portal
+	Outside        Party = "outside"      // what a portal's settings name
 )
 
 // Roles of an appliance, as config.json spells them.
 const (
 	roleController = "controller"
 	roleRouter     = "router"
+	rolePortal     = "portal"
 )
 
 // flow is a line of the table.
@@ -82,24 +89,29 @@ type flow struct {
 }
 
 var (
-	everywhere   = []string{roleController, roleRouter}
+	everywhere   = []string{roleController, roleRouter, rolePortal}
+	onRouter     = []string{roleController, roleRouter}
+	onPortal     = []string{rolePortal}
 	onController = []string{roleController}
 )
 
 // table is every flow that the appliance knows. Each controller appliance has a
-// router of its own, so that what is a router's is everywhere.
+// router of its own, so that what is a router's is a controller's too.
 var table = []flow{
 	{Console, In, TCP, []uint16{PortConsole}, Administrators, Appliance, "console", everywhere},
 	{HTTPS, In, TCP, []uint16{PortHTTPS}, Clients, Controller, "meeting-controller", onController},
-	{HTTPS, In, TCP, []uint16{PortHTTPS}, Clients, Router, "meeting-router", everywhere},
+	{HTTPS, In, TCP, []uint16{PortHTTPS}, Clients, Router, "meeting-router", onRouter},
 	{HTTPS, In, TCP, []uint16{PortHTTPS}, Routers, Controller, "router-controller", onController},
-	{HTTPS, In, TCP, []uint16{PortHTTPS}, Routers, Router, "router-router", everywhere},
-	{Media, In, UDP, mediaPorts, Clients, Router, "media", everywhere},
+	{HTTPS, In, TCP, []uint16{PortHTTPS}, Routers, Router, "router-router", onRouter},
+	{Media, In, UDP, mediaPorts, Clients, Router, "media", onRouter},
 	{Ping, In, ICMP, nil, Anyone, Appliance, "ping", everywhere},
-	{"", Out, TCP, []uint16{PortHTTPS}, Router, Controllers, "router-controller", everywhere},
-	{"", Out, TCP, []uint16{PortHTTPS}, Router, Routers, "router-router", everywhere},
-	{"", Out, TCP, []uint16{PortHTTPS}, Appliance, Portal, "portal", everywhere},
-	{"", Out, TCP, nil, Appliance, Proxy, "proxy", everywhere},
+	{"", Out, TCP, []uint16{PortHTTPS}, Router, Controllers, "router-controller", onRouter},
+	{"", Out, TCP, []uint16{PortHTTPS}, Router, Routers, "router-router", onRouter},
+	{"", Out, TCP, []uint16{PortHTTPS}, Appliance, Portal, "portal", onRouter},
+	{HTTPS, In, TCP, []uint16{PortHTTPS}, People, Appliance, "people", onPortal},
+	{"", Out, TCP, mailPorts, Appliance, MailServers, "mail", onPortal},
+	{"", Out, TCP, []uint16{PortHTTPS}, Appliance, Outside, "outside", onPortal},
+	{"", Out, TCP, nil, Appliance, Proxy, "proxy", onRouter},
 	{"", Out, UDP, []uint16{53}, Appliance, NameServers, "dns", everywhere},
 	{"", Out, TCP, []uint16{53}, Appliance, NameServers, "dns", everywhere},
 	{"", Out, UDP, []uint16{123}, Appliance, TimeServers, "ntp", everywhere},

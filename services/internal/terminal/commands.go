@@ -105,6 +105,9 @@ func (s *session) cmdRole(ctx context.Context, args []string) error {
 		s.say("role.is", roles(w, st))
 		return nil
 	}
+	if !s.inZone(st.Role) {
+		return nil
+	}
 	c := find("role")
 	next := strings.ToLower(args[0])
 	if !slices.Contains(c.words(s, nil), next) {

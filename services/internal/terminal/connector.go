@@ -78,6 +78,9 @@ func configure(in *admin.ConnectorInput, args []string) error {
 }
 
 func (s *session) cmdConfigure(ctx context.Context, args []string) error {
+	if now := s.c.snapshot().status; now != nil && !s.inZone(now.Role) {
+		return nil
+	}
 	c, err := get(s, ctx, statusLimit, s.c.cfg.Admin.Connector)
 	if err != nil {
 		return err

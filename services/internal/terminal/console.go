@@ -42,6 +42,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/nic"
+	"github.com/parley-meet/parley/services/internal/setuplink"
 	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
@@ -67,8 +68,10 @@ type Config struct {
 	// machine started.
 	Recovered string
 	WebPort   int
-	Uptime    func() time.Duration // of the machine; nil: the kernel's
-	Log       *slog.Logger
+	// Setup asks the portal that runs here for its first operator's link.
+	Setup  func(context.Context) (setuplink.Answer, error)
+	Uptime func() time.Duration // of the machine; nil: the kernel's
+	Log    *slog.Logger
 }
 
 // Times of a session.

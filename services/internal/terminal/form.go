@@ -288,6 +288,9 @@ func (s *session) formProxy(ctx context.Context) error {
 }
 
 func (s *session) formConnector(ctx context.Context) error {
+	if now := s.c.snapshot().status; now != nil && !s.inZone(now.Role) {
+		return nil
+	}
 	if err := s.mayOperate(); err != nil {
 		return err
 	}

@@ -236,6 +236,9 @@ func (s *session) welcome(ctx context.Context) error {
 	if now.password != "" {
 		s.say("welcome.generated")
 	}
+	if now.status != nil && now.status.Role == rolePortal {
+		s.say("welcome.portal")
+	}
 	if now.password != "" && !s.c.opened(s.name) {
 		s.showMenu(mainMenu())
 		s.say("welcome.menu-open")

@@ -139,7 +139,7 @@ func mainMenu() menu {
 		{"system", sub(menu{"system", []entry{
 			{"system.status", run("status")}, {"system.version", run("version")}, {"system.audit", run("audit")},
 			{"system.language", choose("language", named("en", "ru"))}, {"system.role", choose("role", named("controller", "router"))},
-			{"system.identity", run("identity")}, {"system.repair", run("repair")}, {"system.reboot", run("reboot")}, {"system.poweroff", run("poweroff")},
+			{"system.portal", run("portal")}, {"system.identity", run("identity")}, {"system.repair", run("repair")}, {"system.reboot", run("reboot")}, {"system.poweroff", run("poweroff")},
 			{"system.reset", run("factory-reset")},
 		}})},
 		// At hand for whoever cannot read the rest.

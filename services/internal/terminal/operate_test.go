@@ -250,7 +250,7 @@ func TestViewChangesNothing(t *testing.T) {
 		"configure token abc", "configure zone 192.0.2.7", "start mmr", "stop mmr", "restart mmr", "users add a view", "users passwd admin",
 		"users authority admin view", "users del admin", "certs reset", "certs request a", "certs install", "certs trust", "certs distrust AA",
 		"ping a", "traceroute a", "lookup a", "tls a", "port a 1", "counters", "time set 2026-03-01 12:00:00", "time sync", "role router",
-		"identity same", "repair retry", "repair format", "reboot", "poweroff", "factory-reset",
+		"portal", "identity same", "repair retry", "repair format", "reboot", "poweroff", "factory-reset",
 	} {
 		r.says(command, "may only look")
 	}

@@ -23,6 +23,9 @@ type configureData struct {
 type natRow struct{ Local, External string }
 
 func (c *Console) configurePage(k *call) (any, error) {
+	if k.c.source.get(k.ctx(), fresh).portal() {
+		return nil, errNotFound
+	}
 	n, err := k.admin().Connector(k.ctx())
 	if err != nil {
 		return nil, err

@@ -122,7 +122,7 @@ func (k *call) frame(p page, data any) look.Page {
 		out.Account = ""
 		return out
 	}
-	out.Nav = k.c.nav(p, k.words)
+	out.Nav = k.c.nav(p, k.words, k.c.source.get(k.ctx(), fresh).portal())
 	out.Banner = k.banner()
 	return out
 }
@@ -130,10 +130,14 @@ func (k *call) frame(p page, data any) look.Page {
 // titled is data that has the page's title.
 type titled interface{ PageTitle() string }
 
-// nav is the navigation with p as the current page.
-func (c *Console) nav(p page, w *look.Words) []look.Section {
+// nav is the navigation with p as the current page. A portal has no connector to
+// configure.
+func (c *Console) nav(p page, w *look.Words, portal bool) []look.Section {
 	var out []look.Section
 	for _, name := range sections {
+		if portal && name == "configure" {
+			continue
+		}
 		s := look.Section{Title: w.T("nav." + name), Current: p.Section == name}
 		for _, q := range c.pages {
 			if q.Section != name || q.NoTab {

@@ -50,7 +50,7 @@ func (c *Console) overviewPages() []page {
 
 func (c *Console) overview(k *call) (any, error) {
 	d := c.statusData(k)
-	if st, err := k.admin().Connector(k.ctx()); err == nil {
+	if st, err := k.admin().Connector(k.ctx()); err == nil && !k.c.source.get(k.ctx(), fresh).portal() {
 		var missing []string
 		for _, code := range st.Missing {
 			if code == "portal" {

@@ -74,6 +74,9 @@ func (c *Console) now(ctx context.Context) *state {
 	return &s
 }
 
+// portal reports whether the machine is a portal, which is in no zone.
+func (s *state) portal() bool { return s.status != nil && s.status.Role == "portal" }
+
 // host returns the machine's name, or "".
 func (s *state) host() string {
 	if s.status == nil {

@@ -38,7 +38,8 @@ func (c *Console) systemPage(k *call) (any, error) {
 	add := func(list *[]fact, key string, f field) { *list = append(*list, fact{w.T(key), f}) }
 	if st := s.Status; st != nil {
 		v := newView(&state{at: s.Now, status: st}, w)
-		d.Host, d.Role, d.RoleKnown = api.Cut(st.Hostname, 63), api.Cut(st.Role, 40), true
+		d.Host, d.Role = api.Cut(st.Hostname, 63), api.Cut(st.Role, 40)
+		d.RoleKnown = !(&state{status: st}).portal() // that one has no other
 		if st.NextRole != "" {
 			d.Role = api.Cut(st.NextRole, 40)
 		}

@@ -27,7 +27,7 @@ type state struct {
 // keyPath is where the master key is, and whether it is made when it is not.
 func (c *Config) keyPath() (path string, create bool) {
 	if c.KeyFile != "" {
-		return c.KeyFile, false
+		return c.KeyFile, c.MakeKey
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" { // of systemd
 		path := filepath.Join(dir, "master.key")

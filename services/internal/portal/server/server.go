@@ -86,7 +86,9 @@ func Serve(ctx context.Context, cfg Config, out Out, log *slog.Logger) error {
 		g.Go(func() error { return serve(ctx, newServer(m.handler()), ml, false) })
 	}
 	// The port may have been chosen by the system.
-	if err := s.greet(ctx, out, l.Addr()); err != nil {
+	if cfg.Started != nil {
+		cfg.Started(&Running{s})
+	} else if err := s.greet(ctx, out, l.Addr()); err != nil {
 		l.Close()
 		return err
 	}

@@ -117,7 +117,8 @@ func (db *DB) openSQLite(path string) error {
 	if path == "" {
 		return errors.New("database: sqlite: has no path")
 	}
-	pragmas := fmt.Sprintf("?_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)", busyTimeout.Milliseconds())
+	// temp_store(2) is memory: where the portal is confined it has no other folder.
+	pragmas := fmt.Sprintf("?_pragma=temp_store(2)&_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)", busyTimeout.Milliseconds())
 	name := "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path) + pragmas
 	var err error
 	if db.write, err = sql.Open("sqlite", name+"&_txlock=immediate"); err != nil {

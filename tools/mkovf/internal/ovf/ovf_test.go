@@ -219,7 +219,7 @@ func TestRussian(t *testing.T) {
 }
 
 func TestProperties(t *testing.T) {
-	for _, role := range []Role{Controller, Router} {
+	for _, role := range []Role{Controller, Router, Portal} {
 		secrets := map[string]bool{"token": true, "admin_password_hash": true}
 		keys := map[string]bool{}
 		for _, p := range Properties(role) {
@@ -239,8 +239,9 @@ func TestProperties(t *testing.T) {
 		}
 		for _, key := range []string{"hostname", "eth0_mode", "eth0_address", "eth0_gateway", "eth0_0_address", "dns", "ntp",
 			"proxy", "token", "role", "peer", "admin_password_hash"} {
-			if !keys[key] {
-				t.Errorf("%s lacks %q", role, key)
+			// A portal is in no zone.
+			if want := role != Portal || key != "token" && key != "peer"; keys[key] != want {
+				t.Errorf("%s has %q: %v, want %v", role, key, keys[key], want)
 			}
 		}
 	}
@@ -267,7 +268,7 @@ func TestWrongSpec(t *testing.T) {
 		"unknown type":        func(s *Spec) { s.Properties[0].Type = "text" },
 		"no label":            func(s *Spec) { s.Properties[0].Label.EN = "" },
 		"secret with default": func(s *Spec) { s.Properties[0].Password, s.Properties[0].Default = true, "x" },
-		"unknown role":        func(s *Spec) { s.Properties = Properties("portal") },
+		"unknown role":        func(s *Spec) { s.Properties = Properties("gateway") },
 	} {
 		s := spec(Controller)
 		edit(&s)

@@ -2,13 +2,14 @@ package ovf
 
 import "fmt"
 
-// Role is what a machine of a zone is made for.
+// Role is what a machine is made for.
 type Role string
 
-// The two machines there are.
+// The machines there are: two of a zone, and a portal of one's own.
 const (
 	Controller Role = "controller"
 	Router     Role = "router"
+	Portal     Role = "portal"
 )
 
 // Properties are the values that an appliance of the given role reads at its first start. Every one may stay empty:
@@ -63,22 +64,29 @@ func Properties(role Role) []Property {
 		str("proxy", "MaxLen(255)", net,
 			Text{"Outbound proxy", "Прокси для исходящих соединений"},
 			Text{"As http://proxy.example.com:3128. Empty: none.", "Например, http://proxy.example.com:3128. Пусто: без прокси."}),
-		secret(str("token", "MaxLen(4096)", zone,
+	}
+	values := fmt.Sprintf(`ValueMap{"%s","%s"}`, Controller, Router)
+	if role == Portal { // it can be nothing else
+		zone, values = general, fmt.Sprintf(`ValueMap{"%s"}`, Portal)
+	} else {
+		list = append(list, secret(str("token", "MaxLen(4096)", zone,
 			Text{"Token", "Токен"},
-			Text{"The token from the portal's Meeting Connector page.", "Токен со страницы коннектора конференций на портале."})),
-		{
-			Key: "role", Type: "string", Qualifiers: fmt.Sprintf(`ValueMap{"%s","%s"}`, Controller, Router), Category: zone,
-			Label:       Text{"Role", "Роль"},
-			Description: Text{"What this machine runs.", "Что работает на этой машине."},
-			Default:     string(role),
-		},
-		str("peer", "MaxLen(64)", zone, peerLabel[role], peerDescription[role]),
+			Text{"The token from the portal's Meeting Connector page.", "Токен со страницы коннектора конференций на портале."})))
+	}
+	list = append(list, Property{
+		Key: "role", Type: "string", Qualifiers: values, Category: zone,
+		Label:       Text{"Role", "Роль"},
+		Description: Text{"What this machine runs.", "Что работает на этой машине."},
+		Default:     string(role),
+	})
+	if role != Portal {
+		list = append(list, str("peer", "MaxLen(64)", zone, peerLabel[role], peerDescription[role]))
+	}
+	return append(list,
 		secret(str("admin_password_hash", "MaxLen(255)", access,
 			Text{"Password hash of admin", "Хеш пароля пользователя admin"},
 			Text{"Argon2id hash in PHC form ($argon2id$...), not the password. Empty: a random password is shown on the console.",
-				"Хеш Argon2id в формате PHC ($argon2id$...), не сам пароль. Пусто: случайный пароль показывается на консоли."})),
-	}
-	return list
+				"Хеш Argon2id в формате PHC ($argon2id$...), не сам пароль. Пусто: случайный пароль показывается на консоли."})))
 }
 
 var (

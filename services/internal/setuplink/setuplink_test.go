@@ -1,0 +1,90 @@
+package setuplink
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// start serves in a folder of its own, and returns the socket and the log.
+func start(t *testing.T, reader uint32, a Answer) (string, *bytes.Buffer) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "setup.sock")
+	// A process that was killed leaves its socket.
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	log := new(bytes.Buffer) // read after the end
+	go func() {
+		done <- Serve(ctx, path, reader, func(context.Context) Answer { return a }, slog.New(slog.NewTextHandler(log, nil)))
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(log.String(), "secret") {
+			t.Errorf("the log has the link:\n%s", log)
+		}
+	})
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if i, err := os.Stat(path); err == nil && i.Mode() == os.ModeSocket|0o660 {
+			return path, log
+		}
+		if time.Now().After(end) {
+			t.Fatal("there is no socket of mode 0660")
+		}
+	}
+}
+
+func TestAsk(t *testing.T) {
+	want := Answer{URL: "https://192.0.2.1", Link: "https://192.0.2.1/setup#secret"}
+	path, _ := start(t, uint32(os.Getuid()), want)
+	for range 3 {
+		if got, err := Ask(t.Context(), path); err != nil || got != want {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+}
+
+// Another user learns nothing, though he may connect.
+func TestOther(t *testing.T) {
+	path, _ := start(t, uint32(os.Getuid())+1, Answer{Link: "https://192.0.2.1/setup#secret"})
+	if got, err := Ask(t.Context(), path); err == nil || got != (Answer{}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestError(t *testing.T) {
+	path, _ := start(t, uint32(os.Getuid()), Answer{Error: "it waits for an address"})
+	if got, err := Ask(t.Context(), path); err == nil || !strings.Contains(err.Error(), "waits for an address") || got != (Answer{}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := Ask(t.Context(), path+"-none"); err == nil {
+		t.Error("nobody answered")
+	}
+}
+
+func TestParse(t *testing.T) {
+	for _, in := range []string{"", "secret", `{"link":"secret"`, `{"link":1}`, strings.Repeat(" ", maxAnswer+1)} {
+		if a, err := parse([]byte(in)); err == nil || a != (Answer{}) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%.20q: %+v, %v", in, a, err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"url":"https://a","link":"b"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if a, err := parse(b); err != nil && a != (Answer{}) {
+			t.Errorf("%+v with %v", a, err)
+		}
+	})
+}
