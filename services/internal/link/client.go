@@ -37,7 +37,18 @@ type Connection struct {
 	Connected bool
 	Portal    string    // address, of this connection or the last attempt
 	Since     time.Time // of being connected, or not
-	Problem   string    // why not
+	Problem   string    // why not, for people
+	Why       string    // as in Bye, when it was the portal that said no
+}
+
+// NeedsToken reports whether the appliance comes back only by being enrolled
+// again: its certificate ended while it was away, or it was taken out.
+func (c Connection) NeedsToken() bool {
+	switch c.Why {
+	case WhyRevoked, WhyExpired, WhyForeign:
+		return true
+	}
+	return false
 }
 
 // Client is an appliance's end of the link. Its methods but Run are safe for
@@ -67,8 +78,8 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if _, _, err := cfg.Credentials.tls(); err != nil {
 		return nil, err
 	}
-	if len(cfg.Credentials.Portals) == 0 {
-		return nil, errors.New("credentials name no portal")
+	if err := cfg.Credentials.portals(); err != nil {
+		return nil, err
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -110,11 +121,6 @@ func (c *Client) AskForBrowsers(request string) {
 	kick(c.post)
 }
 
-// byeError is the portal's last word.
-type byeError struct{ Bye }
-
-func (e byeError) Error() string { return "the portal ended the link: " + e.Why }
-
 // Run keeps the link until ctx ends; it returns nil then.
 func (c *Client) Run(ctx context.Context) error {
 	attempt := 0
@@ -134,7 +140,12 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		wait := c.times.wait(err, was, attempt, mrand.Float64())
 		attempt++
-		c.cfg.Log.Warn("portal: no link", "portal", portal, "error", err, "again", wait.Round(time.Millisecond))
+		if errors.Is(err, errRenewed) {
+			attempt = 0
+			c.cfg.Log.Info("portal: certificate renewed", "again", wait.Round(time.Millisecond))
+		} else {
+			c.cfg.Log.Warn("portal: no link", "portal", portal, "error", err, "again", wait.Round(time.Millisecond))
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -151,7 +162,11 @@ func (c *Client) lost(err error) bool {
 	if was || c.conn.Problem == "" {
 		c.conn.Since = time.Now()
 	}
-	c.conn.Connected, c.conn.Problem = false, fmt.Sprint(err)
+	c.conn.Connected, c.conn.Problem, c.conn.Why = false, fmt.Sprint(err), ""
+	var bye byeError
+	if errors.As(err, &bye) {
+		c.conn.Why = bye.Why
+	}
 	return was
 }
 
@@ -162,20 +177,20 @@ func (c *Client) session(ctx context.Context, portal string) error {
 	c.mu.Lock()
 	cred := c.cred
 	c.mu.Unlock()
-	client, err := cred.http(c.cfg.Roots, c.cfg.Proxy)
+	client, leaf, err := cred.http(c.cfg.Roots, c.cfg.Proxy)
 	if err != nil {
 		return err
 	}
 	defer client.CloseIdleConnections()
 	dial, done := context.WithTimeout(ctx, c.times.dial)
-	ws, _, err := websocket.Dial(dial, portal, &websocket.DialOptions{HTTPClient: client})
+	ws, resp, err := websocket.Dial(dial, portal, &websocket.DialOptions{HTTPClient: client})
 	done()
 	if err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return refusal(err, resp)
 	}
 	defer ws.CloseNow()
 	ws.SetReadLimit(MaxMessage)
-	s := &session{c: c, ws: ws, cred: cred}
+	s := &session{c: c, ws: ws, cred: cred, due: renewAt(leaf)}
 	if err := s.hello(ctx); err != nil {
 		return err
 	}
@@ -190,7 +205,7 @@ func (c *Client) session(ctx context.Context, portal string) error {
 	go func() { ends <- s.ping(ctx) }()
 	err = <-ends
 	cancel()
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, errRenewed) {
 		_ = ws.Close(websocket.StatusGoingAway, "")
 	}
 	ws.CloseNow()
@@ -206,7 +221,9 @@ type session struct {
 	ws    *websocket.Conn
 	cred  Credentials
 	beat  time.Duration
-	sent  uint64 // number of the last event sent on this connection; writer only
+	ahead time.Duration // of the portal's clock
+	due   time.Time     // of the renewal, by the portal's clock
+	sent  uint64        // number of the last event sent on this connection; writer only
 	renew struct {
 		sync.Mutex
 		key []byte // PKCS #8, PEM, of the request under way
@@ -239,6 +256,9 @@ func (s *session) hello(ctx context.Context) error {
 		return s.bye(m)
 	default:
 		return fmt.Errorf("message %q, want welcome", m.Kind)
+	}
+	if !w.Now.IsZero() {
+		s.ahead = time.Until(w.Now)
 	}
 	s.beat = min(max(w.Heartbeat, time.Second), time.Minute)
 	s.taken(w.Event)
@@ -288,7 +308,9 @@ func (s *session) read(ctx context.Context) error {
 			if err := m.Into(&r); err != nil {
 				return err
 			}
-			s.renewed(r)
+			if s.renewed(r) {
+				return errRenewed
+			}
 		case KindBye:
 			return s.bye(m)
 		default:
@@ -305,7 +327,7 @@ func (s *session) write(ctx context.Context) error {
 		if err := s.outbox(ctx); err != nil {
 			return err
 		}
-		if err := s.askForOwn(ctx, time.Now()); err != nil {
+		if err := s.askForOwn(ctx, time.Now().Add(s.ahead)); err != nil {
 			return err
 		}
 		select {

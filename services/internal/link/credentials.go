@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -48,10 +50,10 @@ func (c Credentials) tls() (tls.Certificate, *x509.Certificate, error) {
 }
 
 // http returns a client that shows the certificate.
-func (c Credentials) http(roots *x509.CertPool, proxy func(*http.Request) (*url.URL, error)) (*http.Client, error) {
-	pair, _, err := c.tls()
+func (c Credentials) http(roots *x509.CertPool, proxy func(*http.Request) (*url.URL, error)) (*http.Client, *x509.Certificate, error) {
+	pair, leaf, err := c.tls()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	conf := func(host string) *tls.Config {
 		conf := trust(roots, c.Pin)(host)
@@ -61,7 +63,32 @@ func (c Credentials) http(roots *x509.CertPool, proxy func(*http.Request) (*url.
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		return conf
 	}
-	return &http.Client{Transport: &http.Transport{DialTLSContext: dialer{conf, roots, proxy}.dial}}, nil
+	return &http.Client{Transport: transport(dialer{conf, roots, proxy}), CheckRedirect: stay}, leaf, nil
+}
+
+// transport opens connections by TLS alone.
+func transport(d dialer) *http.Transport {
+	return &http.Transport{DialTLSContext: d.dial, MaxResponseHeaderBytes: maxHead,
+		DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
+			return nil, fmt.Errorf("%s: not without TLS", addr)
+		}}
+}
+
+// stay keeps to the portal: a redirect would carry the token, or the link,
+// elsewhere.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// portals checks the portal's addresses.
+func (c Credentials) portals() error {
+	if len(c.Portals) == 0 {
+		return errors.New("credentials: they name no portal")
+	}
+	for _, p := range c.Portals {
+		if u, err := url.Parse(p); err != nil || u.Scheme != "wss" || u.Host == "" || u.User != nil {
+			return fmt.Errorf("credentials: portal %q, want wss://HOST/link", p)
+		}
+	}
+	return nil
 }
 
 // trust returns what makes the configuration for a server of that name or
@@ -175,9 +202,7 @@ func Enrol(ctx context.Context, o EnrolOptions) (Credentials, error) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+t.Secret)
-	client := &http.Client{Transport: &http.Transport{DialTLSContext: dialer{trust(o.Roots, t.Pin), o.Roots, o.Proxy}.dial},
-		// A redirect would carry the token elsewhere.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Transport: transport(dialer{trust(o.Roots, t.Pin), o.Roots, o.Proxy}), CheckRedirect: stay}
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {
@@ -211,6 +236,9 @@ func Enrol(ctx context.Context, o EnrolOptions) (Credentials, error) {
 		return Credentials{}, fmt.Errorf("enrol: %w", err)
 	}
 	c := Credentials{Appliance: a.Appliance, Zone: a.Zone, Role: o.Role, Certificate: a.Certificate, Key: key, Authority: a.Authority, Portals: a.Portals, Pin: t.Pin}
+	if err := c.portals(); err != nil {
+		return Credentials{}, err
+	}
 	return c, c.check()
 }
 
@@ -232,21 +260,15 @@ func (c Credentials) check() error {
 }
 
 // askForOwn asks for a new certificate when two thirds of this one's life are
-// over, with a new key. It asks again when no answer came for long.
+// over, with a new key; now is by the portal's clock, which judges it. It asks
+// again when no answer came for long.
 func (s *session) askForOwn(ctx context.Context, now time.Time) error {
-	s.c.mu.Lock()
-	cred := s.c.cred
-	s.c.mu.Unlock()
-	_, leaf, err := cred.tls()
-	if err != nil {
-		return err
-	}
-	if now.Before(renewAt(leaf)) {
+	if now.Before(s.due) {
 		return nil
 	}
 	s.renew.Lock()
 	defer s.renew.Unlock()
-	if now.Sub(s.renew.at) < time.Minute {
+	if now.Sub(s.renew.at) < s.c.times.askAgain {
 		return nil
 	}
 	key, request, err := newRequest()
@@ -257,26 +279,33 @@ func (s *session) askForOwn(ctx context.Context, now time.Time) error {
 	return s.send(ctx, KindRenew, Renew{For: "link", Request: request})
 }
 
-// renewAt is when to ask for the next certificate.
+// renewAt is when to ask for the next certificate: after two thirds of its life
+// and up to a twelfth more, by its serial number, so that those that were
+// enrolled together do not ask together.
 func renewAt(c *x509.Certificate) time.Time {
-	return c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) * 2 / 3)
+	life := c.NotAfter.Sub(c.NotBefore)
+	part := new(big.Int).And(c.SerialNumber, big.NewInt(1023)).Int64()
+	return c.NotBefore.Add(life*2/3 + life/12*time.Duration(part)/1024)
 }
 
-// renewed takes a new certificate into use for the next connection.
-func (s *session) renewed(r Renewed) {
+// errRenewed ends a connection by which a certificate came: the next one shows
+// it. A connection always shows the newest that was kept, so the portal knows
+// which it can forget.
+var errRenewed = errors.New("certificate renewed")
+
+// renewed keeps a new certificate, and reports whether there is one.
+func (s *session) renewed(r Renewed) bool {
 	if r.Error != "" {
 		s.c.cfg.Log.Warn("portal: no certificate", "for", r.For, "error", r.Error)
-		return
+		return false
 	}
 	if r.For != "link" {
-		return // it comes with the configuration
+		return false // it comes with the configuration
 	}
 	s.renew.Lock()
 	key := string(s.renew.key)
 	s.renew.Unlock()
-	s.c.mu.Lock()
-	c := s.c.cred
-	s.c.mu.Unlock()
+	c := s.cred
 	c.Certificate, c.Key = r.Certificate, key
 	err := c.check()
 	if err == nil {
@@ -284,10 +313,10 @@ func (s *session) renewed(r Renewed) {
 	}
 	if err != nil {
 		s.c.cfg.Log.Warn("portal: the new certificate is not used", "error", err)
-		return
+		return false
 	}
 	s.c.mu.Lock()
 	s.c.cred = c
 	s.c.mu.Unlock()
-	s.c.cfg.Log.Info("portal: certificate renewed")
+	return true
 }

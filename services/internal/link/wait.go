@@ -13,6 +13,8 @@ type times struct {
 	// pingEvery and pingLimit find connections of which the other end is gone
 	// without a word: after their sum at most.
 	pingEvery, pingLimit time.Duration
+	// askAgain is how long an answer to a request for a certificate may take.
+	askAgain time.Duration
 	// steady is how long a connection has to last for the next wait to be short
 	// again.
 	steady time.Duration
@@ -25,7 +27,7 @@ type times struct {
 
 var usual = times{
 	dial: dialLimit, write: 10 * time.Second, pingEvery: 10 * time.Second, pingLimit: 10 * time.Second,
-	steady: time.Minute, settle: 200 * time.Millisecond, wait: wait,
+	askAgain: time.Minute, steady: time.Minute, settle: 200 * time.Millisecond, wait: wait,
 }
 
 // Times of the appliance's end.
@@ -37,6 +39,8 @@ const (
 	// word: all of an instance's break at once when it dies. It is less than
 	// SilentAfter, so that nobody is told of an outage that is over.
 	lostSpread = 5 * time.Second
+	// renewSpread is how soon a link comes back to show its new certificate.
+	renewSpread = time.Second
 	// offWait is for an appliance that is not wanted: revoked, or the connector is
 	// off. Somebody may change that.
 	offWait = 2 * time.Minute
@@ -56,15 +60,18 @@ func wait(err error, linked bool, attempt int, r float64) time.Duration {
 	var bye byeError
 	if errors.As(err, &bye) {
 		switch bye.Why {
-		case "revoked", "disabled", "refused":
+		case WhyRevoked, WhyExpired, WhyForeign, WhyDisabled, WhyRefused:
 			return offWait/2 + time.Duration(r*float64(offWait))
-		case "stopping":
+		case WhyStopping, WhyBusy:
 			// What the portal asks for, and more when it says so again and again.
 			if most := min(max(bye.After, 0), backoffMost); most > Backoff(attempt, 1) {
 				return time.Duration(r * float64(most))
 			}
 		}
 		return Backoff(attempt, r)
+	}
+	if errors.Is(err, errRenewed) {
+		return time.Duration(r * float64(renewSpread))
 	}
 	if linked {
 		return max(Backoff(attempt, r), time.Duration(r*float64(lostSpread)))

@@ -186,7 +186,10 @@ type Peer struct {
 	Host       string       `json:"host"`
 	PublicName string       `json:"publicName,omitempty"`
 	Addresses  []netip.Addr `json:"addresses"`
-	Serial     string       `json:"serial"` // of its certificate
+	// Serials are those of its certificates that are good, hexadecimal: the
+	// newest, and the one before, which a renewal has not retired yet. Another
+	// one is refused, though the authority signed it.
+	Serials []string `json:"serials"`
 }
 
 // Challenge is an answer of ACME http-01 (RFC 8555, 8.3) that a controller gives
@@ -212,10 +215,7 @@ type Renewed struct {
 
 // Bye ends a connection.
 type Bye struct {
-	// Why: "revoked", "superseded" (another connection of the same appliance),
-	// "disabled" (the connector), "stopping", "refused" (what was said was not
-	// understood).
-	Why    string        `json:"why"`
+	Why    string        `json:"why"` // one of Why…
 	Detail string        `json:"detail,omitempty"`
-	After  time.Duration `json:"after,omitempty"` // ns to wait before coming back; 0: as the appliance likes
+	After  time.Duration `json:"after,omitempty"` // ns; come back within it, at random. 0: as the appliance likes
 }

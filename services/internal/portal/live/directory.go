@@ -22,18 +22,16 @@ type Identity struct {
 var (
 	ErrForeign  = errors.New("the certificate is not one that a zone of this portal issued")
 	ErrRevoked  = errors.New("the appliance was taken out of its zone")
+	ErrExpired  = errors.New("the appliance's certificate has ended")
 	ErrDisabled = errors.New("the account's meeting connector is off")
 )
 
 // Directory knows the appliances that are enrolled; package zones has it.
 type Directory interface {
-	// Identify returns whose certificate it is, or ErrForeign, ErrRevoked or
-	// ErrDisabled.
+	// Identify returns whose certificate it is, or ErrForeign, ErrRevoked,
+	// ErrExpired or ErrDisabled.
 	Identify(ctx context.Context, c *x509.Certificate) (Identity, error)
-	// Check returns whether the appliance may still be linked: nil, or
-	// ErrRevoked or ErrDisabled.
-	Check(ctx context.Context, appliance string) error
-	// Config returns what the appliance is told.
+	// Config returns what the appliance is told, or ErrRevoked or ErrDisabled.
 	Config(ctx context.Context, appliance string) (link.Config, error)
 	// Renew answers a request for a certificate of an appliance whose link stands
 	// by the certificate of that serial number.

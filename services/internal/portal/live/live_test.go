@@ -86,11 +86,11 @@ func TestLink(t *testing.T) {
 		b.Config(func(c link.Config) bool { return len(c.Appliances) == 1 })
 		a.Stop()
 		a.Start()
-		portaltest.Wait(t, "a refusal", func() bool { return a.Client.Connection().Problem == "the portal ended the link: revoked" })
+		portaltest.Wait(t, "a refusal", func() bool { return a.Client.Connection().Why == link.WhyRevoked })
 		if err := p.All.Zones.Disable(t.Context(), who); err != nil {
 			t.Fatal(err)
 		}
-		portaltest.Wait(t, "a refusal", func() bool { return b.Client.Connection().Problem == "the portal ended the link: disabled" })
+		portaltest.Wait(t, "a refusal", func() bool { return b.Client.Connection().Why == link.WhyDisabled })
 	})
 }
 

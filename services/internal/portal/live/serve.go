@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,6 +69,7 @@ type conn struct {
 	acks  chan struct{} // it has grown: one answer for all since the last
 
 	once sync.Once
+	gone atomic.Bool // it has been sent away: what it says counts for nothing
 	bye  chan link.Bye
 
 	gap bool // events are missing; for the goroutine that reads
@@ -83,7 +85,10 @@ type message struct {
 
 // end has the connection closed after a last word.
 func (c *conn) end(b link.Bye) {
-	c.once.Do(func() { c.bye <- b })
+	c.once.Do(func() {
+		c.gone.Store(true)
+		c.bye <- b
+	})
 }
 
 // send queues a message. Whoever does not take them is cut off.
@@ -116,13 +121,22 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this address is for appliances", http.StatusNotFound)
 		return
 	}
+	leave, err := s.gate.enter(r.Context())
+	if err != nil {
+		w.Header().Set("Retry-After", strconv.Itoa(int(busyAfter/time.Second)))
+		http.Error(w, "too many appliances come at once", http.StatusServiceUnavailable)
+		return
+	}
 	id, err := s.cfg.Directory.Identify(r.Context(), r.TLS.PeerCertificates[0])
+	leave()
 	why := ""
 	switch {
 	case errors.Is(err, ErrRevoked):
-		why = "revoked"
+		why = link.WhyRevoked
+	case errors.Is(err, ErrExpired):
+		why = link.WhyExpired
 	case errors.Is(err, ErrDisabled):
-		why = "disabled"
+		why = link.WhyDisabled
 	case errors.Is(err, ErrForeign):
 		s.cfg.Log.Info("link refused", "from", r.RemoteAddr, "error", err)
 		http.Error(w, "the certificate is not one of this portal's zones", http.StatusForbidden)
@@ -182,39 +196,31 @@ func (c *conn) serve(ctx context.Context) error {
 		err = errors.New("hello without a boot id")
 	}
 	if err != nil {
-		c.last(link.Bye{Why: "refused", Detail: cut(err.Error(), 200)})
+		c.last(link.Bye{Why: link.WhyRefused, Detail: cut(err.Error(), 200)})
 		return err
 	}
 	st := State{Appliance: c.id.Appliance, Zone: c.id.Zone, Account: c.id.Account, Role: c.id.Role, Host: cut(h.Host, 63), Version: cut(h.Version, 64)}
-	event, err := c.s.lastEvent(ctx, c.id.Appliance, h.Boot)
-	if err != nil {
+	notes := c.s.notes.Load()
+	if err := c.welcome(ctx, h.Boot); err != nil {
+		if errors.Is(err, errBusy) {
+			c.last(link.Bye{Why: link.WhyBusy, After: busyAfter})
+		}
 		return err
 	}
-	cfg, err := c.s.cfg.Directory.Config(ctx, c.id.Appliance)
-	if err != nil {
-		return err
-	}
-	b, err := json.Marshal(cfg)
-	if err != nil {
-		return err
-	}
-	c.config = b
-	// The configuration is sent in any case: generations do not count the peers'
-	// addresses. It is queued first: others may have something to say as soon as
-	// the connection is known.
-	c.taken.Store(event)
-	c.send(link.KindWelcome, link.Welcome{Now: c.s.now(), Heartbeat: link.Heartbeat, Event: event, Config: &cfg})
-	if !c.s.add(c) {
-		c.last(link.Bye{Why: "stopping", After: 5 * time.Second})
-		return errors.New("this instance takes no more links")
+	if why := c.s.add(c); why != "" {
+		c.last(link.Bye{Why: why, After: busyAfter})
+		return fmt.Errorf("this instance takes no more links: %s", why)
 	}
 	defer c.s.remove(c)
 	c.s.cfg.Log.Info("linked", "appliance", c.id.Appliance, "host", st.Host, "version", st.Version)
 	st.Status, st.Contact = Clean(h.Status), c.s.now()
 	c.s.heard(st)
+	c.s.moved(c.id.Zone)
 	ctx, cancel = context.WithCancel(ctx)
 	defer cancel()
-	c.tellPeers(ctx)
+	if c.s.notes.Load() != notes { // what was told before it was known here
+		c.s.look(ctx, func(o *conn) bool { return o == c })
+	}
 	ends := make(chan error, 2)
 	go func() { ends <- c.read(ctx, st, h.Boot) }()
 	go func() { ends <- c.write(ctx) }()
@@ -225,14 +231,36 @@ func (c *conn) serve(ctx context.Context) error {
 	return err
 }
 
-// tellPeers has the zone's appliances learn of this one's addresses, when they
-// are written.
-func (c *conn) tellPeers(ctx context.Context) {
-	time.AfterFunc(2*flushEvery, func() {
-		if ctx.Err() == nil {
-			c.s.look(ctx, func(o *conn) bool { return o.id.Zone == c.id.Zone })
-		}
-	})
+// welcome queues the first answer: it must stand before what others say as soon
+// as the connection is known. The configuration is sent in any case: generations
+// do not count the peers' addresses.
+func (c *conn) welcome(ctx context.Context, boot string) error {
+	leave, err := c.s.gate.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	event, err := c.s.lastEvent(ctx, c.id.Appliance, boot)
+	if err != nil {
+		return err
+	}
+	cfg, err := c.s.cfg.Directory.Config(ctx, c.id.Appliance)
+	switch {
+	case errors.Is(err, ErrRevoked):
+		c.last(link.Bye{Why: link.WhyRevoked})
+		return err
+	case errors.Is(err, ErrDisabled):
+		c.last(link.Bye{Why: link.WhyDisabled})
+		return err
+	case err != nil:
+		return err
+	}
+	if c.config, err = json.Marshal(cfg); err != nil {
+		return err
+	}
+	c.taken.Store(event)
+	c.send(link.KindWelcome, link.Welcome{Now: c.s.now(), Heartbeat: link.Heartbeat, Event: event, Config: &cfg})
+	return nil
 }
 
 func (c *conn) write(ctx context.Context) error {
@@ -274,17 +302,21 @@ func (c *conn) read(ctx context.Context, st State, boot string) error {
 		if err := pace.Wait(ctx); err != nil {
 			return err
 		}
+		if c.gone.Load() {
+			continue // until its last word is said
+		}
 		switch m.Kind {
 		case link.KindStatus:
 			var s link.Status
 			if err := m.Into(&s); err != nil {
 				return c.refuse(err)
 			}
+			s = Clean(s)
 			moved := !slices.Equal(st.Status.Addresses, s.Addresses)
-			st.Status, st.Contact = Clean(s), c.s.now()
+			st.Status, st.Contact = s, c.s.now()
 			c.s.heard(st)
 			if moved {
-				c.tellPeers(ctx)
+				c.s.moved(c.id.Zone)
 			}
 		case link.KindEvent:
 			var e link.Event
@@ -342,7 +374,7 @@ func (c *conn) event(ctx context.Context, boot string, e link.Event) error {
 
 // refuse says what was wrong; nothing is read from the connection any more.
 func (c *conn) refuse(err error) error {
-	c.last(link.Bye{Why: "refused", Detail: cut(err.Error(), 200)})
+	c.last(link.Bye{Why: link.WhyRefused, Detail: cut(err.Error(), 200)})
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -57,11 +58,14 @@ type Service struct {
 	cfg      Config
 	instance string
 	now      func() time.Time
+	gate     gate
+	notes    atomic.Uint64 // that were heard of who may be linked, and of configurations
 
 	mu       sync.Mutex
 	conns    map[string]*conn // by appliance
 	dirty    map[string]State // to be written
 	here     map[string]bool  // new connections to be told of
+	zones    map[string]bool  // of which appliances' addresses are others
 	stopping bool
 	wg       sync.WaitGroup // connections
 }
@@ -71,7 +75,8 @@ func New(cfg Config) *Service {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg, instance: store.NewID(), now: time.Now, conns: map[string]*conn{}, dirty: map[string]State{}, here: map[string]bool{}}
+	return &Service{cfg: cfg, instance: store.NewID(), now: time.Now, gate: newGate(),
+		conns: map[string]*conn{}, dirty: map[string]State{}, here: map[string]bool{}, zones: map[string]bool{}}
 }
 
 // Links returns how many appliances are linked to this instance.
@@ -85,10 +90,14 @@ func (s *Service) Links() int {
 // appliances away, to come back spread over some seconds, to whichever instance
 // there is.
 func (s *Service) Run(ctx context.Context) error {
-	sub := s.cfg.DB.Subscribe(s.cfg.Revoked, s.cfg.Changed, topicHere)
-	defer sub.Close()
+	// Who is to go goes at once: that does not wait for configurations, which are
+	// many when something changed.
+	gone, changed := s.cfg.DB.Subscribe(s.cfg.Revoked, topicHere), s.cfg.DB.Subscribe(s.cfg.Changed)
+	defer gone.Close()
+	defer changed.Close()
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.listen(gctx, sub) })
+	g.Go(func() error { return s.listen(gctx, gone) })
+	g.Go(func() error { return s.listen(gctx, changed) })
 	g.Go(func() error { return every(gctx, flushEvery, s.flush) })
 	g.Go(func() error { return every(gctx, lookEvery, func(ctx context.Context) { s.look(ctx, nil) }) })
 	g.Go(func() error { return every(gctx, alertEvery, s.alerts) })
@@ -124,6 +133,9 @@ func (s *Service) listen(ctx context.Context, sub *store.Subscription) error {
 	for {
 		select {
 		case n := <-sub.C:
+			if n.Topic != topicHere {
+				s.notes.Add(1)
+			}
 			switch n.Topic {
 			case topicHere:
 				s.elsewhere(n.Payload)
@@ -162,9 +174,9 @@ func (s *Service) look(ctx context.Context, want func(*conn) bool) {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, ErrRevoked):
-			c.end(link.Bye{Why: "revoked"})
+			c.end(link.Bye{Why: link.WhyRevoked})
 		case errors.Is(err, ErrDisabled):
-			c.end(link.Bye{Why: "disabled"})
+			c.end(link.Bye{Why: link.WhyDisabled})
 		case err != nil:
 			s.cfg.Log.Error("configuration of an appliance", "appliance", c.id.Appliance, "error", err)
 		default:
@@ -176,7 +188,7 @@ func (s *Service) look(ctx context.Context, want func(*conn) bool) {
 // elsewhere ends the connection of an appliance that another instance has.
 func (s *Service) elsewhere(payload string) {
 	for _, c := range s.pick(func(c *conn) bool { return payload == c.id.Appliance+" "+c.s.otherThan(payload) }) {
-		c.end(link.Bye{Why: "superseded"})
+		c.end(link.Bye{Why: link.WhySuperseded})
 	}
 }
 
@@ -198,26 +210,30 @@ func (s *Service) stop() {
 	// Each gets the same bound and picks a moment below it.
 	after := min(time.Duration(n)*10*time.Millisecond+time.Second, 30*time.Second)
 	for _, c := range s.pick(nil) {
-		c.end(link.Bye{Why: "stopping", After: after})
+		c.end(link.Bye{Why: link.WhyStopping, After: after})
 	}
 	s.wg.Wait()
 }
 
-// add takes a connection in; the one before of the same appliance ends.
-func (s *Service) add(c *conn) bool {
+// add takes a connection in, or says why not; the one before of the same
+// appliance ends.
+func (s *Service) add(c *conn) (why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.conns[c.id.Appliance]
-	if s.stopping || old == nil && len(s.conns) >= maxLinks {
-		return false
+	switch {
+	case s.stopping:
+		return link.WhyStopping
+	case old == nil && len(s.conns) >= maxLinks:
+		return link.WhyBusy
 	}
 	if old != nil {
-		old.end(link.Bye{Why: "superseded"})
+		old.end(link.Bye{Why: link.WhySuperseded})
 	}
 	s.conns[c.id.Appliance] = c
 	s.here[c.id.Appliance] = true
 	s.wg.Add(1)
-	return true
+	return ""
 }
 
 func (s *Service) remove(c *conn) {
@@ -227,6 +243,14 @@ func (s *Service) remove(c *conn) {
 		delete(s.conns, c.id.Appliance)
 	}
 	s.wg.Done()
+}
+
+// moved has a zone's appliances learn of each other's addresses, once what was
+// heard is written.
+func (s *Service) moved(zone string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.zones[zone] = true
 }
 
 // heard notes what an appliance said.
@@ -239,10 +263,10 @@ func (s *Service) heard(st State) {
 // flush writes what was heard.
 func (s *Service) flush(ctx context.Context) {
 	s.mu.Lock()
-	dirty, here := s.dirty, s.here
-	s.dirty, s.here = map[string]State{}, map[string]bool{}
+	dirty, here, zones := s.dirty, s.here, s.zones
+	s.dirty, s.here, s.zones = map[string]State{}, map[string]bool{}, map[string]bool{}
 	s.mu.Unlock()
-	if len(dirty) == 0 && len(here) == 0 {
+	if len(dirty) == 0 && len(here) == 0 && len(zones) == 0 {
 		return
 	}
 	err := s.cfg.DB.Write(ctx, func(tx *store.Tx) error {
@@ -265,6 +289,9 @@ WHERE appliance_live.contact <= excluded.contact`,
 		for id := range here {
 			tx.Notify(topicHere, id+" "+s.instance)
 		}
+		for zone := range zones {
+			tx.Notify(s.cfg.Changed, zone)
+		}
 		if len(dirty) > 0 {
 			tx.Notify(TopicState, "")
 		}
@@ -283,6 +310,9 @@ WHERE appliance_live.contact <= excluded.contact`,
 	}
 	for id := range here {
 		s.here[id] = true
+	}
+	for zone := range zones {
+		s.zones[zone] = true
 	}
 }
 

@@ -35,6 +35,7 @@ type Appliance struct {
 	PublicName string    `json:"publicName,omitempty"` // that browsers use
 	External   []string  `json:"external"`             // addresses outside 1:1 NAT
 	Serial     string    `json:"serial"`
+	Previous   string    `json:"-"`       // serial of the certificate before it, good too; "" is none
 	Expires    time.Time `json:"expires"` // of its certificate
 	Enrolled   time.Time `json:"enrolled"`
 }
@@ -45,14 +46,14 @@ func listAppliances(tx *store.Tx, where string, args ...any) ([]Appliance, error
 		var a Appliance
 		var external string
 		var expires, enrolled int64
-		if err := scan(&a.ID, &a.Account, &a.Zone, &a.Role, &a.Host, &a.PublicName, &external, &a.Serial, &expires, &enrolled); err != nil {
+		if err := scan(&a.ID, &a.Account, &a.Zone, &a.Role, &a.Host, &a.PublicName, &external, &a.Serial, &a.Previous, &expires, &enrolled); err != nil {
 			return err
 		}
 		a.Expires, a.Enrolled = store.FromMillis(expires), store.FromMillis(enrolled)
 		err := json.Unmarshal([]byte(external), &a.External)
 		out = append(out, a)
 		return err
-	}, "SELECT p.id, p.account_id, p.zone_id, p.role, p.name, p.public_name, p.external, p.serial, p.expires, p.enrolled FROM appliances p WHERE "+where+" ORDER BY p.role, p.name, p.id", args...)
+	}, "SELECT p.id, p.account_id, p.zone_id, p.role, p.name, p.public_name, p.external, p.serial, p.previous, p.expires, p.enrolled FROM appliances p WHERE "+where+" ORDER BY p.role, p.name, p.id", args...)
 	return out, err
 }
 
@@ -350,7 +351,11 @@ func (s *Service) Config(ctx context.Context, id string) (link.Config, error) {
 			Authority: chain(list), Appliances: []link.Peer{}, Keys: json.RawMessage(`{"keys":[]}`)}
 		peers, err := listAppliances(tx, "p.zone_id = ? AND p.revoked = 0", z.ID)
 		for _, p := range peers {
-			c.Appliances = append(c.Appliances, link.Peer{ID: p.ID, Role: p.Role, Host: p.Host, PublicName: p.PublicName, Serial: p.Serial, Addresses: []netip.Addr{}})
+			serials := []string{p.Serial}
+			if p.Previous != "" {
+				serials = append(serials, p.Previous)
+			}
+			c.Appliances = append(c.Appliances, link.Peer{ID: p.ID, Role: p.Role, Host: p.Host, PublicName: p.PublicName, Serials: serials, Addresses: []netip.Addr{}})
 		}
 		return err
 	})

@@ -245,7 +245,12 @@ func (s *Service) Identify(ctx context.Context, c *x509.Certificate) (live.Ident
 		for _, a := range list {
 			roots.AddCert(a.cert)
 		}
-		if _, err := c.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: s.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		now := s.now()
+		ended := now.After(c.NotAfter)
+		if ended { // it is to be told, when all else is right
+			now = c.NotAfter
+		}
+		if _, err := c.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 			return fmt.Errorf("%w: %w", live.ErrForeign, err)
 		}
 		var inZone, last, before string
@@ -261,16 +266,15 @@ func (s *Service) Identify(ctx context.Context, c *x509.Certificate) (live.Ident
 		if inZone != zone || i.Serial != last && i.Serial != before {
 			return live.ErrRevoked
 		}
-		return check(tx, id)
+		if err := check(tx, id); err != nil || !ended {
+			return err
+		}
+		return live.ErrExpired
 	})
 	return i, err
 }
 
-// Check reports whether an appliance may be linked.
-func (s *Service) Check(ctx context.Context, id string) error {
-	return s.cfg.DB.Read(ctx, func(tx *store.Tx) error { return check(tx, id) })
-}
-
+// check reports whether an appliance may be linked.
 func check(tx *store.Tx, id string) error {
 	var revoked, on, suspended int64
 	err := tx.Row("SELECT p.revoked, a.connector_enabled, a.suspended FROM appliances p JOIN accounts a ON a.id = p.account_id WHERE p.id = ?", id).
@@ -321,8 +325,10 @@ func (s *Service) Renew(ctx context.Context, id, shown string, r link.Renew) (li
 			out.Certificate = leafPEM(c) + chain(list[:1])
 			// The certificate that the link shows stays good until the next one is
 			// shown: answers may be lost, again and again.
-			_, err = tx.Exec("UPDATE appliances SET previous = ?, serial = ?, expires = ? WHERE id = ?", shown, c.SerialNumber.Text(16), store.Millis(c.NotAfter), id)
-			return err
+			if _, err := tx.Exec("UPDATE appliances SET previous = ?, serial = ?, expires = ? WHERE id = ?", shown, c.SerialNumber.Text(16), store.Millis(c.NotAfter), id); err != nil {
+				return err
+			}
+			return Touch(tx, z.ID) // its peers know it by its serials
 		})
 		return out, err
 	case "browsers":
