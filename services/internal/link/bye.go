@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 )
@@ -47,11 +48,13 @@ func (e byeError) Error() string {
 func refusal(err error, resp *http.Response) error {
 	switch {
 	case resp == nil || resp.StatusCode == http.StatusSwitchingProtocols:
-		// What stands around it says nothing: Get "https://…": failed to …
-		for inner := err; inner != nil; inner = errors.Unwrap(inner) {
-			if p, ok := inner.(*proxyError); ok {
-				return p
-			}
+		// What stands around it says no more: Get "https://…": …
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err
+		}
+		if p := (*proxyError)(nil); errors.As(err, &p) {
+			return p
 		}
 		return fmt.Errorf("connect: %w", err)
 	case resp.StatusCode == http.StatusForbidden:

@@ -59,6 +59,7 @@ type Client struct {
 	wake chan struct{} // the status has changed
 	post chan struct{} // something waits in the outbox, or may go now
 
+	now     func() time.Time
 	times   times
 	connect func(ctx context.Context, portal string) error // one connection, from the first word to the last
 
@@ -89,7 +90,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{cfg: cfg, cred: cfg.Credentials, boot: hex.EncodeToString(b[:]), wake: make(chan struct{}, 1), post: make(chan struct{}, 1),
-		times: usual, conn: Connection{Since: time.Now(), Problem: "not tried yet"}}
+		now: time.Now, times: usual, conn: Connection{Since: time.Now(), Problem: "not tried yet"}}
 	c.connect = c.session
 	return c, nil
 }
@@ -258,7 +259,7 @@ func (s *session) hello(ctx context.Context) error {
 		return fmt.Errorf("message %q, want welcome", m.Kind)
 	}
 	if !w.Now.IsZero() {
-		s.ahead = time.Until(w.Now)
+		s.ahead = w.Now.Sub(s.c.now())
 	}
 	s.beat = min(max(w.Heartbeat, time.Second), time.Minute)
 	s.taken(w.Event)
@@ -327,7 +328,7 @@ func (s *session) write(ctx context.Context) error {
 		if err := s.outbox(ctx); err != nil {
 			return err
 		}
-		if err := s.askForOwn(ctx, time.Now().Add(s.ahead)); err != nil {
+		if err := s.askForOwn(ctx, s.c.now().Add(s.ahead)); err != nil {
 			return err
 		}
 		select {

@@ -307,7 +307,13 @@ func (s *session) renewed(r Renewed) bool {
 	s.renew.Unlock()
 	c := s.cred
 	c.Certificate, c.Key = r.Certificate, key
-	err := c.check()
+	_, _, err := c.tls()
+	if err != nil && key != "" {
+		// It answers an earlier request than the last, whose answer comes.
+		s.c.cfg.Log.Debug("portal: a certificate came late", "error", err)
+		return false
+	}
+	err = c.check()
 	if err == nil {
 		err = s.c.cfg.Save(c)
 	}

@@ -186,9 +186,9 @@ type Peer struct {
 	Host       string       `json:"host"`
 	PublicName string       `json:"publicName,omitempty"`
 	Addresses  []netip.Addr `json:"addresses"`
-	// Serials are those of its certificates that are good, hexadecimal: the
-	// newest, and the one before, which a renewal has not retired yet. Another
-	// one is refused, though the authority signed it.
+	// Serials are those of its certificates that are good, hexadecimal, the newest
+	// first: those before are, until a newer one has been renewed. Another one is
+	// refused, though the authority signed it.
 	Serials []string `json:"serials"`
 }
 

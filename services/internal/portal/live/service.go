@@ -49,6 +49,7 @@ type Config struct {
 	// Revoked and Changed are the topics by which the directory tells that an
 	// appliance (its id) or a zone's configuration (its id) is another one.
 	Revoked, Changed string
+	Now              func() time.Time // nil: time.Now
 	Log              *slog.Logger
 }
 
@@ -75,7 +76,10 @@ func New(cfg Config) *Service {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg, instance: store.NewID(), now: time.Now, gate: newGate(),
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Service{cfg: cfg, instance: store.NewID(), now: cfg.Now, gate: newGate(),
 		conns: map[string]*conn{}, dirty: map[string]State{}, here: map[string]bool{}, zones: map[string]bool{}}
 }
 

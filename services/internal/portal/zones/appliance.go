@@ -35,7 +35,7 @@ type Appliance struct {
 	PublicName string    `json:"publicName,omitempty"` // that browsers use
 	External   []string  `json:"external"`             // addresses outside 1:1 NAT
 	Serial     string    `json:"serial"`
-	Previous   string    `json:"-"`       // serial of the certificate before it, good too; "" is none
+	Previous   string    `json:"-"`       // serials of those before it that are good, with spaces between
 	Expires    time.Time `json:"expires"` // of its certificate
 	Enrolled   time.Time `json:"enrolled"`
 }
@@ -351,11 +351,7 @@ func (s *Service) Config(ctx context.Context, id string) (link.Config, error) {
 			Authority: chain(list), Appliances: []link.Peer{}, Keys: json.RawMessage(`{"keys":[]}`)}
 		peers, err := listAppliances(tx, "p.zone_id = ? AND p.revoked = 0", z.ID)
 		for _, p := range peers {
-			serials := []string{p.Serial}
-			if p.Previous != "" {
-				serials = append(serials, p.Previous)
-			}
-			c.Appliances = append(c.Appliances, link.Peer{ID: p.ID, Role: p.Role, Host: p.Host, PublicName: p.PublicName, Serials: serials, Addresses: []netip.Addr{}})
+			c.Appliances = append(c.Appliances, link.Peer{ID: p.ID, Role: p.Role, Host: p.Host, PublicName: p.PublicName, Serials: serials(p.Serial, p.Previous), Addresses: []netip.Addr{}})
 		}
 		return err
 	})

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -261,9 +262,7 @@ func (s *Service) Identify(ctx context.Context, c *x509.Certificate) (live.Ident
 		if err != nil {
 			return err
 		}
-		// The certificate before the last is good too: the answer to a renewal may
-		// have been lost.
-		if inZone != zone || i.Serial != last && i.Serial != before {
+		if inZone != zone || !slices.Contains(serials(last, before), i.Serial) {
 			return live.ErrRevoked
 		}
 		if err := check(tx, id); err != nil || !ended {
@@ -318,14 +317,26 @@ func (s *Service) Renew(ctx context.Context, id, shown string, r link.Renew) (li
 			if err != nil {
 				return err
 			}
+			good := serials(a.Serial, a.Previous)
+			i := slices.Index(good, shown)
+			if i < 0 {
+				return live.ErrRevoked // a newer one has been renewed since
+			}
 			c, list, err := s.issue(tx, id, z, a.Role, req.PublicKey)
 			if err != nil {
 				return err
 			}
 			out.Certificate = leafPEM(c) + chain(list[:1])
-			// The certificate that the link shows stays good until the next one is
-			// shown: answers may be lost, again and again.
-			if _, err := tx.Exec("UPDATE appliances SET previous = ?, serial = ?, expires = ? WHERE id = ?", shown, c.SerialNumber.Text(16), store.Millis(c.NotAfter), id); err != nil {
+			// The certificate that the link shows stays good until a newer one has
+			// been shown in its turn, and so do those that were issued meanwhile:
+			// answers may be lost, and requests may come late, by a connection that
+			// the appliance has given up.
+			good = good[:i+1]
+			if len(good) > maxSerials {
+				good = append(good[:maxSerials-1:maxSerials-1], shown)
+			}
+			if _, err := tx.Exec("UPDATE appliances SET previous = ?, serial = ?, expires = ? WHERE id = ?",
+				strings.Join(good, " "), c.SerialNumber.Text(16), store.Millis(c.NotAfter), id); err != nil {
 				return err
 			}
 			return Touch(tx, z.ID) // its peers know it by its serials
@@ -346,6 +357,13 @@ func (s *Service) Renew(ctx context.Context, id, shown string, r link.Renew) (li
 	}
 	return out, fault.New("for", "choice", cleanText(r.For, 20), "link, browsers")
 }
+
+// maxSerials is how many certificates of an appliance are good beside the newest.
+const maxSerials = 7
+
+// serials are those of an appliance's certificates that are good, the newest
+// first.
+func serials(last, before string) []string { return append([]string{last}, strings.Fields(before)...) }
 
 func leafPEM(c *x509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))

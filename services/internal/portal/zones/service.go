@@ -45,8 +45,9 @@ type Config struct {
 	URL   *url.URL // of the portal: stands in tokens
 	Pin   []byte   // SHA-256 of the root's key, for tokens; nil: a usual authority
 	Live  live.States
-	Keys  Keys     // nil: none yet
-	Names Browsers // nil: the portal issues none
+	Keys  Keys             // nil: none yet
+	Names Browsers         // nil: the portal issues none
+	Now   func() time.Time // nil: time.Now
 	Log   *slog.Logger
 }
 
@@ -64,7 +65,10 @@ func New(cfg Config) *Service {
 	if len(cfg.Pin) == 0 {
 		cfg.Pin = nil
 	}
-	return &Service{cfg: cfg, now: time.Now}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Service{cfg: cfg, now: cfg.Now}
 }
 
 // SetLive gives it what is linked: that part needs the service first.

@@ -291,6 +291,31 @@ func TestIdentify(t *testing.T) {
 			r.is(err, live.ErrRevoked)
 		}
 
+		// A request that was held up in a network comes by a connection that showed
+		// the certificate before: nothing that was issued since is spoiled.
+		csr, _ := request(r)
+		_, err = r.s.Renew(ctx, id, first.SerialNumber.Text(16), link.Renew{For: "link", Request: csr})
+		r.is(err, live.ErrRevoked) // long since renewed
+		fourth := renew(third)
+		renew(third) // late
+		for _, c := range []*x509.Certificate{third, fourth} {
+			if _, err := r.s.Identify(ctx, c); err != nil {
+				r.Error(err)
+			}
+		}
+		for range 3 * maxSerials {
+			renew(third)
+		}
+		_, err = r.s.Identify(ctx, third)
+		r.ok(err)
+		r.write(func(tx *store.Tx) error {
+			a, err := getAppliance(tx, id)
+			if n := len(serials(a.Serial, a.Previous)); n != 1+maxSerials {
+				r.Errorf("%d certificates are good", n)
+			}
+			return err
+		})
+
 		// B's authority signs for A's appliance, in A's zone's name and in its own.
 		forge := func(signer people.Actor, zone, id string, change func(*x509.Certificate)) *x509.Certificate {
 			csr, key := request(r)
@@ -358,7 +383,7 @@ func TestIdentify(t *testing.T) {
 		r.ok(r.s.RemoveAppliance(ctx, a, id))
 		_, err = r.s.Identify(ctx, last)
 		r.is(err, live.ErrRevoked)
-		csr, _ := request(r)
+		csr, _ = request(r)
 		_, err = r.s.Renew(ctx, id, last.SerialNumber.Text(16), link.Renew{For: "link", Request: csr})
 		r.is(err, live.ErrRevoked)
 	})

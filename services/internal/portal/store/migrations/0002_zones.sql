@@ -23,7 +23,7 @@ CREATE TABLE appliances (
   external TEXT NOT NULL DEFAULT '[]', -- JSON list of addresses seen from outside
   version TEXT NOT NULL DEFAULT '',  -- of the appliance, when it was enrolled
   serial TEXT NOT NULL,             -- of the certificate in use, hexadecimal
-  previous TEXT NOT NULL DEFAULT '', -- of the one before it
+  previous TEXT NOT NULL DEFAULT '', -- of those before it that are good, the newest first, with spaces between
   expires BIGINT NOT NULL,          -- of that certificate
   enrolled BIGINT NOT NULL,
   revoked BIGINT NOT NULL DEFAULT 0,
