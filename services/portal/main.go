@@ -36,8 +36,8 @@ const usage = `Usage: portal [serve] [FLAGS]            run the portal
 
 Settings come from the flags, then from the file of -config, which may have:
 dir, url, listen, database, keyFile, metricsListen, jsonLog, logRequests,
-acmePrivate, tls {mode, cert, key, acmeDirectory, acmeEmail} and, for releases in object
-storage, s3 {endpoint, bucket, region, key, secretFile, plain}.
+acmePrivate, tls {mode, cert, key, acmeDirectory, acmeEmail, acmeRoots} and, for
+releases in object storage, s3 {endpoint, bucket, region, key, secretFile, plain}.
 
 `
 

@@ -44,6 +44,7 @@ type TLS struct {
 	Key       string `json:"key"`
 	Directory string `json:"acmeDirectory"` // of acme; "": Let's Encrypt's
 	Email     string `json:"acmeEmail"`
+	Roots     string `json:"acmeRoots"` // PEM, of a directory that the system does not trust
 }
 
 // S3 is object storage for releases' files.
@@ -161,8 +162,8 @@ func (c *Config) check() (*url.URL, error) {
 	default:
 		return nil, fmt.Errorf("tls.mode %q, want self, files or acme", c.TLS.Mode)
 	}
-	if c.TLS.Mode != ModeACME && (c.TLS.Directory != "" || c.TLS.Email != "") {
-		return nil, fmt.Errorf("tls.acmeDirectory and tls.acmeEmail are for the mode %s, and the mode is %s", ModeACME, c.TLS.Mode)
+	if c.TLS.Mode != ModeACME && c.TLS.Directory+c.TLS.Email+c.TLS.Roots != "" {
+		return nil, fmt.Errorf("tls.acmeDirectory, tls.acmeEmail and tls.acmeRoots are for the mode %s, and the mode is %s", ModeACME, c.TLS.Mode)
 	}
 	if c.TLS.Mode == ModeACME && (net.ParseIP(u.Hostname()) != nil || !strings.Contains(u.Hostname(), ".")) {
 		return nil, fmt.Errorf("url %q: the mode acme needs a name that the outside world knows", c.URL)

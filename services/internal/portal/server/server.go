@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -95,16 +96,17 @@ func Serve(ctx context.Context, cfg Config, out Out, log *slog.Logger) error {
 	log.Info("portal started", "version", s.cfg.Version, "url", s.url.String(), "listen", l.Addr().String(), "database", string(s.db.Kind()), "tls", s.cfg.TLS.Mode)
 	g.Go(func() error { return p.Run(ctx) })
 	g.Go(func() error { return serve(ctx, web, edge.Patient(limit), true) })
-	g.Go(func() error {
+	// Not waited for at the end: an authority may take minutes.
+	go func() {
 		for {
+			look()
 			select {
 			case <-ctx.Done():
-				return nil
+				return
 			case <-time.After(lookEvery):
-				look()
 			}
 		}
-	})
+	}()
 	err = g.Wait()
 	log.Info("portal stopped")
 	return err
@@ -167,10 +169,20 @@ func (s *state) tls(ctx context.Context) (cfg *tls.Config, pin string, look func
 		cfg.GetCertificate = f.Certificate
 		return cfg, "", f.Look, nil
 	case ModeACME:
-		m := edge.ACME(s.db, s.vault, s.url.Hostname(), s.cfg.TLS.Directory, s.cfg.TLS.Email)
-		cfg.GetCertificate = m.GetCertificate
+		o := edge.Order{Host: s.url.Hostname(), Directory: s.cfg.TLS.Directory, Email: s.cfg.TLS.Email}
+		if path := s.cfg.TLS.Roots; path != "" {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return nil, "", nil, fmt.Errorf("tls.acmeRoots: %w", err)
+			}
+			if o.Roots = x509.NewCertPool(); !o.Roots.AppendCertsFromPEM(b) {
+				return nil, "", nil, fmt.Errorf("tls.acmeRoots: %s has no certificate, PEM", path)
+			}
+		}
+		a := edge.ACME(s.db, s.vault, o, s.log)
+		cfg.GetCertificate = a.Certificate
 		cfg.NextProtos = append(cfg.NextProtos, acme.ALPNProto)
-		return cfg, "", func() {}, nil
+		return cfg, "", a.Look, nil
 	}
 	root, err := edge.LoadRoot(ctx, s.db, s.vault, s.url.Hostname())
 	if err != nil {
