@@ -39,6 +39,8 @@ type Options struct {
 	DiskOptions string
 	// Video gives the machine a screen (its picture is taken with Screendump).
 	Video bool
+	// HTTPSPort of 127.0.0.1 is forwarded to port 443, unless it is 0.
+	HTTPSPort int
 }
 
 // ovmfCode and ovmfVars are where Debian puts OVMF.
@@ -70,10 +72,14 @@ func (o *Options) Arguments(port int) ([]string, error) {
 	if mem == 0 {
 		mem = 512
 	}
+	netdev := fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:%d", port, ConsolePort)
+	if o.HTTPSPort != 0 {
+		netdev += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:443", o.HTTPSPort)
+	}
 	args := []string{
 		"-machine", machine, "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", fmt.Sprint(mem),
 		"-nodefaults", "-no-user-config", "-rtc", "base=utc",
-		"-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:%d", port, ConsolePort),
+		"-netdev", netdev,
 		"-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0",
 	}
 	nic := o.NIC

@@ -26,6 +26,7 @@ func main() {
 	flag.StringVar(&o.Bus, "bus", "ahci", "disk: ahci, virtio, nvme or virtio-scsi")
 	flag.StringVar(&o.NIC, "nic", "e1000", "network card: e1000, e1000e or virtio-net-pci")
 	port := flag.Int("port", qemutest.ConsolePort, "port of 127.0.0.1 for the web console")
+	flag.IntVar(&o.HTTPSPort, "https", 0, "port of 127.0.0.1 for port 443 of the appliance, as a portal has it; 0 is none")
 	breakage := flag.String("drill", "", "break the appliance on purpose, as kill:all:10@5s (see README)")
 	flag.Parse()
 	if err := run(o, *port, *breakage); err != nil {
@@ -68,6 +69,9 @@ func run(o qemutest.Options, port int, breakage string) error {
 	}
 	// Ctrl-C belongs to the appliance's line; Ctrl-A X ends QEMU.
 	args = append(args, "-chardev", "stdio,id=serial0,mux=on,signal=off", "-serial", "chardev:serial0", "-mon", "chardev=serial0")
+	if o.HTTPSPort != 0 {
+		fmt.Printf("\n  Port 443        https://127.0.0.1:%d/   (links of a portal have the address inside QEMU)\n", o.HTTPSPort)
+	}
 	fmt.Printf(`
   Web console     https://127.0.0.1:%d/   (the certificate is the appliance's own;
                   the address in the banner below is the one inside QEMU)
