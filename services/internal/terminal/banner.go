@@ -82,7 +82,7 @@ func banner(w *look.Words, now snapshot, host string, port, width int) string {
 	}
 	if st != nil {
 		for _, v := range st.Services {
-			if v.Name == "zctrl" || v.Name == "mmr" {
+			if v.Name == "zctrl" || v.Name == "mmr" || v.Name == "portal" {
 				line(v.Name, w.T("banner.service", w.Title(clean(v.Title, 40)), serviceState(w, v)))
 			}
 		}

@@ -41,14 +41,19 @@ var setupSecret = strings.Repeat("Qx", 21) + "Q"
 func asPortal(r *rig) *answers {
 	p := &answers{}
 	r.c.cfg.Setup = p.ask // before anybody has logged in
-	r.server.Change(func(s *control.Status) { s.Role = rolePortal })
+	r.server.Change(func(s *control.Status) {
+		s.Role = rolePortal
+		s.Services = []control.Service{{Name: "portal", Title: "portal", State: control.StateReady, PID: 106, Detail: "no operator yet, see the command portal"}}
+	})
 	return p
 }
 
 func TestPortalCommand(t *testing.T) {
 	r := newRig(t)
 	p := asPortal(r)
-	r.expect("login: ")
+	if out := r.expect(`see the command portal\)[^$]*login: `); !strings.Contains(out, "portal: running (no operator yet") {
+		t.Errorf("the banner:\n%s", out)
+	}
 	r.send("admin\r")
 	r.expect("Password: ")
 	r.send(r.keeper.Plain() + "\r")
