@@ -3,7 +3,7 @@
 //
 //   - placeholders are "?"; times are BIGINT milliseconds since 1970 (Millis,
 //     FromMillis); flags are BOOLEAN; bytes are {{blob}} in migrations; ids are
-//     TEXT made by NewID;
+//     TEXT made by NewID; of text NUL and what is not UTF-8 become U+FFFD;
 //   - what is read and written together is one Write, which may run more than
 //     once and therefore has no effect but on the database and on variables that
 //     it sets anew;
@@ -29,8 +29,11 @@ import (
 	"math"
 	"math/big"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
@@ -229,7 +232,7 @@ func (tx *Tx) Kind() Kind { return tx.kind }
 
 // Exec runs a statement and returns how many rows it changed.
 func (tx *Tx) Exec(query string, args ...any) (int64, error) {
-	res, err := tx.tx.ExecContext(tx.ctx, tx.bind(query), args...)
+	res, err := tx.tx.ExecContext(tx.ctx, tx.bind(query), plain(args)...)
 	if err != nil {
 		return 0, rename(err)
 	}
@@ -240,14 +243,14 @@ func (tx *Tx) Exec(query string, args ...any) (int64, error) {
 // Query runs a statement that returns rows. The caller closes them before the
 // next statement.
 func (tx *Tx) Query(query string, args ...any) (*sql.Rows, error) {
-	rows, err := tx.tx.QueryContext(tx.ctx, tx.bind(query), args...)
+	rows, err := tx.tx.QueryContext(tx.ctx, tx.bind(query), plain(args)...)
 	return rows, rename(err)
 }
 
 // Row runs a statement that returns one row; its Scan returns ErrNotFound when
 // there is none.
 func (tx *Tx) Row(query string, args ...any) Row {
-	return Row{tx.tx.QueryRowContext(tx.ctx, tx.bind(query), args...)}
+	return Row{tx.tx.QueryRowContext(tx.ctx, tx.bind(query), plain(args)...)}
 }
 
 // Each calls f for each row of a query, with a function that scans it.
@@ -276,6 +279,31 @@ func (r Row) Scan(to ...any) error { return rename(r.row.Scan(to...)) }
 // what changed, not hold it.
 func (tx *Tx) Notify(topic, payload string) {
 	tx.notes = append(tx.notes, Note{topic, payload})
+}
+
+// plain returns arguments whose text both databases take. PostgreSQL has an error
+// for NUL and for what is not UTF-8, which any address of a request may hold: they
+// become U+FFFD, which is in no id.
+func plain(args []any) []any {
+	var out []any
+	for i, a := range args {
+		v := reflect.ValueOf(a)
+		if v.Kind() != reflect.String {
+			continue
+		}
+		s := v.String()
+		if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+			continue
+		}
+		if out == nil {
+			out = slices.Clone(args)
+		}
+		out[i] = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+	}
+	if out == nil {
+		return args
+	}
+	return out
 }
 
 // bind writes placeholders as the database wants them. Queries have no "?" but

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +48,35 @@ func TestPath(t *testing.T) {
 }
 
 func TestWrite(t *testing.T) { storetest.Each(t, testWrite) }
+
+// Text that a database would not take is taken, and is found by nothing else.
+func TestText(t *testing.T) { storetest.Each(t, testText) }
+
+func testText(t *testing.T, url string) {
+	type named string
+	db := open(t, url)
+	for i, bad := range []any{"a\x00b", "\x00", "a\xffb", "\xc0\xaf", named("a\x00b"), "\xed\xa0\x80"} {
+		if err := db.Write(t.Context(), func(tx *Tx) error {
+			_, err := tx.Exec("INSERT INTO settings (name, value) VALUES (?, ?)", bad, []byte{0, 255})
+			return err
+		}); err != nil && !errors.Is(err, ErrConflict) {
+			t.Errorf("%d: %v", i, err)
+		}
+		var name string
+		var value []byte
+		if err := db.Read(t.Context(), func(tx *Tx) error {
+			return tx.Row("SELECT name, value FROM settings WHERE name = ?", bad).Scan(&name, &value)
+		}); err != nil || !strings.Contains(name, "\ufffd") || string(value) != "\x00\xff" {
+			t.Errorf("%d: %q %q %v", i, name, value, err)
+		}
+	}
+	if err := db.Read(t.Context(), func(tx *Tx) error {
+		var name string
+		return tx.Row("SELECT name FROM settings WHERE name = ?", "a").Scan(&name)
+	}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%v", err)
+	}
+}
 
 func testWrite(t *testing.T, url string) {
 	db := open(t, url)

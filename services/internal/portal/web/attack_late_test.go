@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,59 @@ func TestAttackStreamAfterwards(t *testing.T) {
 		case last := <-streams[0]:
 			t.Errorf("the stream of whom nothing happened to ended with %q", last)
 		default:
+		}
+	})
+}
+
+// What a database would not take as text is no error of the portal, wherever it
+// stands: PostgreSQL takes neither NUL nor what is not UTF-8.
+func TestAttackText(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db string) {
+		p := portaltest.On(t, db, make([]byte, 32))
+		w := newWorld(t, p, "Quagga")
+		for _, o := range table(t, p) {
+			if o.ID == "closeAccount" || forAll[o.ID] || dear[o.ID] {
+				continue
+			}
+			c, path, body := bodyOf(w, o)
+			for _, h := range []string{"a\x00b", "a\xffb"} {
+				for n := range o.Params {
+					values := make([]string, len(o.Params))
+					for i := range values {
+						values[i] = "none"
+					}
+					values[n] = h
+					if a := c.call(o, o.at(values...), body, nil); a.failed() {
+						t.Errorf("%s with %q in its path: status %d\n%.300s", o, h, a.status, a.text)
+					}
+				}
+				for _, q := range o.Query {
+					if a := c.call(o, path+"?"+q+"="+url.QueryEscape(h), body, nil); a.failed() {
+						t.Errorf("%s with %q as %s: status %d\n%.300s", o, h, q, a.status, a.text)
+					}
+				}
+				if _, raw := body.([]byte); body != nil && !raw {
+					inject(t, c, o, path, body, []string{h})
+				}
+			}
+		}
+		for _, q := range p.All.Web.Pages() {
+			for _, h := range []string{"%00", "%ff"} {
+				path := operation{Path: q.Path}.at(h, h)
+				for _, path := range []string{path, path + "?q=" + h + "&before=" + h + "&page=" + h + "&to=" + h} {
+					for _, c := range []caller{w.owner, w.operator} {
+						if a := c.get(path); a.failed() {
+							t.Errorf("GET %s: status %d\n%.300s", path, a.status, a.text)
+						}
+					}
+				}
+			}
+		}
+		for _, path := range []string{"/login", "/login/code", "/login/enrol"} {
+			if a := post(t, p.Stranger(), path, url.Values{"email": {"a\x00b\xff"}, "password": {"\x00\xff"}, "code": {"\x00"}, "to": {"/\x00"}}); a.Status >= 500 {
+				t.Errorf("POST %s: %d", path, a.Status)
+			}
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/portaltest"
 	"github.com/parley-meet/parley/services/internal/portal/store"
+	"github.com/parley-meet/parley/services/internal/portal/store/storetest"
 )
 
 // No person, no token and no stranger reaches anything of another account by any
@@ -24,7 +25,12 @@ import (
 // nobody has, nothing of the account is in it, and the account's rows are what
 // they were.
 func TestIsolation(t *testing.T) {
-	p := portaltest.New(t)
+	t.Parallel()
+	storetest.Each(t, isolation)
+}
+
+func isolation(t *testing.T, url string) {
+	p := portaltest.On(t, url, make([]byte, 32))
 	a, b := newWorld(t, p, "Quagga"), newWorld(t, p, "Bluebuck")
 	list := table(t, p)
 	child, childAdmin := p.Account("Sub", people.Enterprise)
