@@ -178,7 +178,7 @@ func (c *Client) session(ctx context.Context, portal string) error {
 	c.mu.Lock()
 	cred := c.cred
 	c.mu.Unlock()
-	client, leaf, err := cred.http(c.cfg.Roots, c.cfg.Proxy)
+	client, leaf, err := cred.http(c.cfg.Roots, c.cfg.Proxy, c.times.dial)
 	if err != nil {
 		return err
 	}

@@ -49,8 +49,9 @@ func (c Credentials) tls() (tls.Certificate, *x509.Certificate, error) {
 	return pair, leaf, nil
 }
 
-// http returns a client that shows the certificate.
-func (c Credentials) http(roots *x509.CertPool, proxy func(*http.Request) (*url.URL, error)) (*http.Client, *x509.Certificate, error) {
+// http returns a client that shows the certificate, and the certificate; its
+// requests have the limit for an answer.
+func (c Credentials) http(roots *x509.CertPool, proxy func(*http.Request) (*url.URL, error), limit time.Duration) (*http.Client, *x509.Certificate, error) {
 	pair, leaf, err := c.tls()
 	if err != nil {
 		return nil, nil, err
@@ -63,7 +64,7 @@ func (c Credentials) http(roots *x509.CertPool, proxy func(*http.Request) (*url.
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		return conf
 	}
-	return &http.Client{Transport: transport(dialer{conf, roots, proxy}), CheckRedirect: stay}, leaf, nil
+	return &http.Client{Transport: transport(dialer{conf, roots, proxy, limit * 3 / 4}), CheckRedirect: stay}, leaf, nil
 }
 
 // transport opens connections by TLS alone.
@@ -202,7 +203,7 @@ func Enrol(ctx context.Context, o EnrolOptions) (Credentials, error) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+t.Secret)
-	client := &http.Client{Transport: transport(dialer{trust(o.Roots, t.Pin), o.Roots, o.Proxy}), CheckRedirect: stay}
+	client := &http.Client{Transport: transport(dialer{trust(o.Roots, t.Pin), o.Roots, o.Proxy, dialLimit * 3 / 4}), CheckRedirect: stay}
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {

@@ -22,10 +22,15 @@ type dialer struct {
 	tls   func(host string) *tls.Config
 	roots *x509.CertPool // of a proxy that is reached by TLS
 	proxy func(*http.Request) (*url.URL, error)
+	// limit is for all of it. It is shorter than the request's, so that what is
+	// told is where it got stuck.
+	limit time.Duration
 }
 
 // dial returns a connection on which TLS has been agreed with addr.
 func (d dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.limit)
+	defer cancel()
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
@@ -48,7 +53,7 @@ func (d dialer) dial(ctx context.Context, network, addr string) (net.Conn, error
 	t := tls.Client(conn, d.tls(host))
 	if err := t.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		return nil, err
+		return nil, fmt.Errorf("TLS with %s: %w", addr, err)
 	}
 	return t, nil
 }
@@ -125,8 +130,12 @@ func connect(ctx context.Context, conn net.Conn, proxy *url.URL, at, addr string
 		return &proxyError{at, "the request breaks off", err}
 	}
 	r := bufio.NewReaderSize(io.LimitReader(conn, maxHead), 4096)
-	if b, err := r.Peek(3); err == nil && b[0] == 0x15 && b[1] == 3 { // a TLS alert (RFC 8446, 6)
+	b, err := r.Peek(3)
+	switch {
+	case err == nil && b[0] == 0x15 && b[1] == 3: // a TLS alert (RFC 8446, 6)
 		return &proxyError{at, "it speaks TLS: its address is written https://, not http://", nil}
+	case err != nil && ctx.Err() == nil && proxy.Scheme == "http":
+		return &proxyError{at, "it hangs up without an answer: if it speaks TLS, its address is written https://", err}
 	}
 	resp, err := http.ReadResponse(r, req)
 	if ctx.Err() != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -178,8 +179,10 @@ func (r *rig) told(appliance string) (out []uint64) {
 
 // machine is an appliance.
 type machine struct {
-	r    *rig
-	host string
+	r     *rig
+	host  string
+	proxy func(*http.Request) (*url.URL, error)
+	log   io.Writer
 
 	mu      sync.Mutex
 	kept    link.Credentials
@@ -197,7 +200,7 @@ func (r *rig) enrol(host string, role link.Role) *machine {
 	if err != nil {
 		r.Fatal(err)
 	}
-	return &machine{r: r, host: host, kept: c}
+	return &machine{r: r, host: host, log: r.Output(), kept: c}
 }
 
 // start links it by the portals at addresses; it ends with the test.
@@ -212,7 +215,7 @@ func (m *machine) start(at ...string) *machine {
 	}
 	var err error
 	m.Client, err = link.NewClient(link.ClientConfig{
-		Credentials: c, Roots: m.r.p.Roots(), Version: "1.2.3", Host: m.host,
+		Credentials: c, Roots: m.r.p.Roots(), Proxy: m.proxy, Version: "1.2.3", Host: m.host,
 		Save: func(c link.Credentials) error {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -228,7 +231,7 @@ func (m *machine) start(at ...string) *machine {
 			defer m.mu.Unlock()
 			m.config = c
 		},
-		Log: slog.New(slog.NewTextHandler(m.r.Output(), nil)),
+		Log: slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
 		m.r.Fatal(err)

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	mrand "math/rand/v2"
 	"sync"
@@ -51,7 +52,10 @@ func TestWait(t *testing.T) {
 		"stopping, always":         {bye("stopping", 3*time.Second), false, 9, 0, time.Minute},
 		"stopping, nonsense":       {bye("stopping", -time.Hour), false, 0, 0, 2 * time.Second},
 		"stopping for a year":      {bye("stopping", 1<<60), false, 0, 0, time.Minute},
+		"busy":                     {bye(WhyBusy, 10*time.Second), false, 0, 0, 10 * time.Second},
 		"revoked":                  {bye("revoked", 0), true, 0, time.Minute, 3 * time.Minute},
+		"expired":                  {bye(WhyExpired, 0), false, 9, time.Minute, 3 * time.Minute},
+		"a new certificate":        {fmt.Errorf("x: %w", errRenewed), true, 3, 0, time.Second},
 		"superseded":               {bye("superseded", 0), true, 2, 0, 8 * time.Second},
 	} {
 		if least, most := wait(x.err, x.linked, x.attempt, 0), wait(x.err, x.linked, x.attempt, 1); least != x.least || most != x.most {
@@ -63,27 +67,33 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// 200 appliances of one instance, of which the link breaks at the same moment:
-// how many attempts the portal sees in its worst second, by the waits that Run
-// makes on a clock of its own.
+// 600 appliances of one instance, of which the link breaks at the same moment:
+// how many attempts the portal sees in its worst second, and when all are back,
+// by the waits that Run makes on a clock of its own.
 func TestHerd(t *testing.T) {
-	const n = 200
+	const n = 600
+	busy := byeError{Bye{Why: WhyBusy, After: 10 * time.Second}}
 	for name, x := range map[string]struct {
-		err  error
-		down time.Duration // the portal takes no links for so long
-		most int           // attempts in any second
-		back time.Duration // until all are linked
+		err   error
+		down  time.Duration // the portal takes no links for so long
+		takes int           // links in a second; others are told that it is busy
+		most  int           // attempts in any second
+		back  time.Duration // until all are linked
 	}{
-		// Another instance is there at once: 40 a second on average.
-		"killed, others run": {errors.New("cut"), 0, 80, 5 * time.Second},
-		// Alone, and up again after 30 s: at first they try at once and spread.
-		"killed, back in 30 s": {errors.New("cut"), 30 * time.Second, 160, 100 * time.Second},
-		// Two hundred links are asked to come back within 3 s.
-		"stopped, others run": {byeError{Bye{Why: "stopping", After: 3 * time.Second}}, 0, 120, 3 * time.Second},
+		// Another instance is there at once: 120 a second on average.
+		"killed, others run": {errors.New("cut"), 0, n, 200, 5 * time.Second},
+		// Alone, and up again after 30 s: by then they try once in 20 s or so.
+		"killed, back in 30 s": {errors.New("cut"), 30 * time.Second, n, 400, 2 * time.Minute},
+		// Away for an hour: ten or twenty a second, on and on.
+		"killed, back in an hour": {errors.New("cut"), time.Hour, n, 400, time.Hour + time.Minute},
+		// Six hundred links are asked to come back within 7 s.
+		"stopped, others run": {byeError{Bye{Why: WhyStopping, After: 7 * time.Second}}, 0, n, 200, 7 * time.Second},
+		// What is left takes 50 a second: 12 s of work, done in a few times that.
+		"killed, others are slow": {errors.New("cut"), 0, 50, 300, 2 * time.Minute},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var mu sync.Mutex
-			perSecond := map[int]int{}
+			perSecond, taken := map[int]int{}, map[int]int{}
 			linked, last := 0, time.Duration(0)
 			const uptime = 2 * time.Minute // before it happens
 			began := time.Now()
@@ -108,22 +118,28 @@ func TestHerd(t *testing.T) {
 						return x.err
 					}
 					after := time.Since(began) - uptime
+					second := int(after / time.Second)
 					mu.Lock()
-					perSecond[int(after/time.Second)]++
+					perSecond[second]++
+					free := taken[second] < x.takes
+					if free && after >= x.down {
+						taken[second]++
+						linked++
+						last = max(last, after)
+					}
 					mu.Unlock()
 					if after < x.down {
 						return errors.New("connection refused")
 					}
-					mu.Lock()
-					linked++
-					last = max(last, after)
-					mu.Unlock()
+					if !free {
+						return busy
+					}
 					stand(nil)
 					return ctx.Err()
 				}
 				wg.Go(func() { _ = c.Run(ctx) })
 			}
-			time.Sleep(uptime + 10*time.Minute)
+			time.Sleep(uptime + x.down + 10*time.Minute)
 			stop()
 			wg.Wait()
 			worst := 0
