@@ -26,9 +26,11 @@ import (
 
 // Sign-in by OpenID Connect (Core 1.0), the authorization code flow with PKCE
 // (RFC 7636), state and nonce. Both are bound to the browser by a sealed cookie,
-// so that any instance goes on with what another one began. A provider speaks for
-// an address only when it says email_verified, and only for the domains and the
-// account that the operator has named.
+// so that any instance goes on with what another one began. Each provider has a
+// way back of its own: one that is hostile cannot send a browser on to another,
+// and be handed the answer as if it were its own (mix-up; RFC 9700, 4.4). A
+// provider speaks for an address only when it says email_verified, and only for
+// the domains and the account that the operator has named.
 
 // Provider is a provider, without its secret.
 type Provider struct {
@@ -44,6 +46,9 @@ type Provider struct {
 
 // ProviderInput is a provider to add.
 type ProviderInput struct {
+	// ID is what its way back is named by: 26 letters and digits, as other ids have
+	// them; "" makes one.
+	ID       string   `json:"id,omitempty"`
 	Label    string   `json:"label"`
 	Issuer   string   `json:"issuer"`
 	ClientID string   `json:"clientId"`
@@ -156,6 +161,11 @@ func (s *Service) AddProvider(ctx context.Context, who people.Actor, in Provider
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || len(in.Issuer) > 500 {
 		l.Add("issuer", "oidc-url", api.Cut(in.Issuer, 100))
 	}
+	if in.ID == "" {
+		in.ID = store.NewID()
+	} else if !store.IsID(in.ID) {
+		l.Add("id", "oidc-id", api.Cut(in.ID, 40))
+	}
 	if in.ClientID == "" {
 		l.Add("clientId", "required")
 	}
@@ -188,7 +198,7 @@ func (s *Service) AddProvider(ctx context.Context, who people.Actor, in Provider
 	if _, err := s.oidc.get(dctx, in.Issuer); err != nil {
 		return Provider{}, fault.New("issuer", "oidc-issuer", api.Cut(err.Error(), 200))
 	}
-	p := Provider{ID: store.NewID(), Label: in.Label, Issuer: in.Issuer, ClientID: in.ClientID, Domains: in.Domains, Account: in.Account}
+	p := Provider{ID: in.ID, Label: in.Label, Issuer: in.Issuer, ClientID: in.ClientID, Domains: in.Domains, Account: in.Account}
 	err = s.db.Write(ctx, func(tx *store.Tx) error {
 		var n int
 		if err := tx.Row("SELECT COUNT(*) FROM providers").Scan(&n); err != nil {
@@ -212,6 +222,9 @@ func (s *Service) AddProvider(ctx context.Context, who people.Actor, in Provider
 		}
 		return people.Audit(tx, who, "provider.add", p.ID, map[string]any{"issuer": p.Issuer, "account": p.Account, "domains": p.Domains})
 	})
+	if errors.Is(err, store.ErrConflict) {
+		err = fault.New("id", "oidc-id", p.ID)
+	}
 	return p, err
 }
 
@@ -283,26 +296,38 @@ func (s *Service) BeginProvider(ctx context.Context, id, redirect, to string) (l
 	return c.AuthCodeURL(a.State, oidc.Nonce(a.Nonce), oauth2.S256ChallengeOption(a.Verifier)), kept, nil
 }
 
+// Answer is what a browser brings back from a provider.
+type Answer struct {
+	Provider    string // whose way back it came by
+	Kept        string // by the browser, of BeginProvider
+	State, Code string
+	Issuer      string // RFC 9207; "" where the provider does not say
+}
+
 // FinishProvider takes what a provider has sent the browser back with, and
 // returns who it is and where to go on. The person is not in yet (Needs, Enter).
-func (s *Service) FinishProvider(ctx context.Context, kept, state, code, redirect, language, from string) (u people.User, to string, err error) {
+func (s *Service) FinishProvider(ctx context.Context, got Answer, redirect, language, from string) (u people.User, to string, err error) {
 	var a away
-	b, err := base64.RawURLEncoding.DecodeString(kept)
+	b, err := base64.RawURLEncoding.DecodeString(got.Kept)
 	if err == nil {
 		b, err = s.vault.Open("provider sign-in", "", b)
 	}
 	if err == nil {
 		err = json.Unmarshal(b, &a)
 	}
-	if err != nil || time.Now().After(a.Until) || a.State == "" || subtle.ConstantTimeCompare([]byte(a.State), []byte(state)) != 1 || code == "" {
+	if err != nil || time.Now().After(a.Until) || a.State == "" || subtle.ConstantTimeCompare([]byte(a.State), []byte(got.State)) != 1 || got.Code == "" ||
+		a.Provider != got.Provider {
 		return u, "", ErrStep
 	}
 	p, op, c, err := s.provider(ctx, a.Provider, redirect)
 	if err != nil {
 		return u, "", err
 	}
+	if got.Issuer != "" && got.Issuer != p.Issuer {
+		return u, "", fmt.Errorf("%w: the answer is of %q", ErrProvider, api.Cut(got.Issuer, 100))
+	}
 	ctx = oidc.ClientContext(ctx, s.oidc.client)
-	token, err := c.Exchange(ctx, code, oauth2.VerifierOption(a.Verifier))
+	token, err := c.Exchange(ctx, got.Code, oauth2.VerifierOption(a.Verifier))
 	if err != nil {
 		return u, "", fmt.Errorf("%w: %w", ErrProvider, err)
 	}

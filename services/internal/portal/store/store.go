@@ -458,6 +458,11 @@ func FirstID(t time.Time) string {
 	return strings.ToLower(idEncoding.EncodeToString(b[:]))
 }
 
+// IsID reports whether s is written as NewID writes them.
+func IsID(s string) bool {
+	return len(s) == 26 && strings.Trim(s, "0123456789abcdefghijklmnopqrstuv") == ""
+}
+
 var idEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
 
 // NewID returns a new id: 26 small letters and digits, which sort by the time at

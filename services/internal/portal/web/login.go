@@ -54,7 +54,7 @@ func (p *Portal) loginRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /login", p.loginPage)
 	mux.HandleFunc("POST /login", p.login)
 	mux.HandleFunc("GET /login/oidc/{id}", p.goAway)
-	mux.HandleFunc("GET "+awayPath, p.comeBack)
+	mux.HandleFunc("GET /login/oidc/{id}/callback", p.comeBack)
 	mux.HandleFunc("GET /login/code", p.codePage)
 	mux.HandleFunc("POST /login/code", p.code)
 	mux.HandleFunc("GET /login/enrol", p.enrolPage)

@@ -16,10 +16,10 @@ import (
 // provider sends the browser back.
 const awayCookie = "__Host-parley-away"
 
-// awayPath is where providers send browsers back to.
-const awayPath = "/login/oidc/callback"
-
-func (p *Portal) awayURL() string { return p.cfg.URL.Scheme + "://" + p.cfg.URL.Host + awayPath }
+// awayURL is where a provider sends browsers back to.
+func (p *Portal) awayURL(id string) string {
+	return p.cfg.URL.Scheme + "://" + p.cfg.URL.Host + "/login/oidc/" + id + "/callback"
+}
 
 func setAway(w http.ResponseWriter, kept string) {
 	c := &http.Cookie{Name: awayCookie, Value: kept, Path: "/", MaxAge: int(identity.ProviderTTL.Seconds()), Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
@@ -32,7 +32,7 @@ func setAway(w http.ResponseWriter, kept string) {
 // goAway sends the browser to a provider. It is a link and no form: the page's
 // policy lets no form end at another site.
 func (p *Portal) goAway(w http.ResponseWriter, r *http.Request) {
-	to, kept, err := p.id.people.BeginProvider(r.Context(), r.PathValue("id"), p.awayURL(), p.place(r.URL.Query().Get("to")))
+	to, kept, err := p.id.people.BeginProvider(r.Context(), r.PathValue("id"), p.awayURL(r.PathValue("id")), p.place(r.URL.Query().Get("to")))
 	if err != nil {
 		p.failAway(w, r, err)
 		return
@@ -52,7 +52,9 @@ func (p *Portal) comeBack(w http.ResponseWriter, r *http.Request) {
 	if said := q.Get("error"); said != "" {
 		p.id.log.Line(slog.LevelInfo, "provider refused a sign-in", "from", remote(r), "error", api.Cut(said, 60))
 	}
-	u, to, err := p.id.people.FinishProvider(r.Context(), kept, q.Get("state"), q.Get("code"), p.awayURL(), string(p.words(r).Language()), remote(r).String())
+	id := r.PathValue("id")
+	got := identity.Answer{Provider: id, Kept: kept, State: q.Get("state"), Code: q.Get("code"), Issuer: q.Get("iss")}
+	u, to, err := p.id.people.FinishProvider(r.Context(), got, p.awayURL(id), string(p.words(r).Language()), remote(r).String())
 	if err == nil {
 		to, err = p.next(w, r, u, p.place(to))
 	}
@@ -93,14 +95,15 @@ func (p *Portal) signinPages() []page {
 			if err != nil {
 				return nil, err
 			}
-			d := signinData{Mode: string(mode), Callback: k.p.awayURL(), Accounts: []option{{"", k.words.T("signin.account.none"), ""}}}
+			id := store.NewID()
+			d := signinData{Mode: string(mode), ID: id, Callback: k.p.awayURL(id), Accounts: []option{{"", k.words.T("signin.account.none"), ""}}}
 			for _, m := range []identity.Mode{identity.SignupOpen, identity.SignupInvited, identity.SignupClosed} {
 				d.Modes = append(d.Modes, option{string(m), k.words.T("signin.mode." + string(m)), k.words.T("signin.mode." + string(m) + ".text")})
 			}
 			err = k.p.cfg.DB.Read(k.ctx(), func(tx *store.Tx) error {
 				d.Accounts, d.Rows = d.Accounts[:1], nil
 				for _, q := range list {
-					row := providerRow{Provider: q, For: k.words.T("signin.account.none")}
+					row := providerRow{Provider: q, Callback: k.p.awayURL(q.ID), For: k.words.T("signin.account.none")}
 					if q.Account != "" {
 						a, err := people.GetAccount(tx, q.Account)
 						if err != nil {
@@ -125,6 +128,7 @@ func (p *Portal) signinPages() []page {
 type signinData struct {
 	Mode     string
 	Modes    []option
+	ID       string // of the provider to add
 	Callback string
 	Rows     []providerRow
 	Accounts []option
@@ -132,7 +136,8 @@ type signinData struct {
 
 type providerRow struct {
 	identity.Provider
-	For string
+	For      string
+	Callback string
 }
 
 // DomainList is the row's domains.

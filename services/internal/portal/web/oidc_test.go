@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -177,6 +178,52 @@ func TestProviderIsBound(t *testing.T) {
 	}
 }
 
+// A hostile provider sends a browser on to an honest one with the request of its
+// own sign-in: what the honest one answers is not handed to the hostile one, who
+// could come in with it (RFC 9700, 4.4).
+func TestProviderMixUp(t *testing.T) {
+	p := portaltest.New(t)
+	_, owner := p.Account("Acme", people.Business)
+	evil, honest := newProvider(t, p), newProvider(t, p)
+	evilID, honestID := evil.add(t, p, ""), honest.add(t, p, "")
+	begin := func(c *portaltest.Client, id string) *url.URL {
+		t.Helper()
+		u, err := url.Parse(c.Do("GET", "/login/oidc/"+id, nil).Header.Get("Location"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	attacker, victim := p.Stranger(), p.Stranger()
+	own, theirs := begin(attacker, honestID), begin(victim, evilID)
+	q := own.Query()
+	q.Set("state", theirs.Query().Get("state"))
+	own.RawQuery = q.Encode()
+	honest.QueueUser(who("1", owner.Email, true))
+	resp, err := honest.browser.Get(own.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	back, ok := strings.CutPrefix(resp.Header.Get("Location"), p.Server.URL)
+	if !ok || !strings.Contains(back, "code=") || !strings.HasPrefix(back, "/login/oidc/"+honestID+"/callback?") {
+		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
+	}
+	if a := victim.Do("GET", back, nil); a.Header.Get("Location") != "/login?ended=step" || cookieOf(victim, sessionCookie) != "" {
+		t.Errorf("%d %v", a.Status, a.Header)
+	}
+	// One that says who it is (RFC 9207) must be the one that was asked.
+	c := p.Stranger()
+	back = honest.away(t, c, honestID, "/", who("1", owner.Email, true))
+	if a := c.Do("GET", back+"&iss="+url.QueryEscape(evil.Issuer()), nil); a.Header.Get("Location") != "/login?ended=provider" || cookieOf(c, sessionCookie) != "" {
+		t.Errorf("%d %v", a.Status, a.Header)
+	}
+	back = honest.away(t, c, honestID, "/", who("1", owner.Email, true))
+	if a := c.Do("GET", back+"&iss="+url.QueryEscape(honest.Issuer()), nil); a.Header.Get("Location") != "/" || cookieOf(c, sessionCookie) == "" {
+		t.Errorf("%d %v", a.Status, a.Header)
+	}
+}
+
 func TestProviderSettings(t *testing.T) {
 	p := portaltest.New(t)
 	acc, owner := p.Account("Acme", people.Business)
@@ -203,6 +250,24 @@ func TestProviderSettings(t *testing.T) {
 	}
 	if a := p.Client(owner).Do("POST", "/api/v1/operator/providers", good(nil)); a.Status != http.StatusForbidden {
 		t.Errorf("%d", a.Status)
+	}
+	// The id, by which the provider is told the way back before it is added.
+	for _, id := range []string{"x", strings.Repeat("z", 26), strings.Repeat("0", 27), "../../../../../../../../x", "0000000000000000000000000/"} {
+		if a := op.Do("POST", "/api/v1/operator/providers", good(obj{"id": id})); a.Status != http.StatusUnprocessableEntity || !strings.Contains(string(a.Body), `"field":"id"`) {
+			t.Errorf("%s: %d %s", id, a.Status, a.Body)
+		}
+	}
+	shown := regexp.MustCompile(`name="id" value="([0-9a-v]{26})"`).FindSubmatch(op.Do("GET", "/operator/signin", nil).Body)
+	if shown == nil {
+		t.Fatal("the page has no id of the provider to add")
+	}
+	in := good(obj{"id": string(shown[1])})
+	op.JSON("POST", "/api/v1/operator/providers", in, nil)
+	if a := op.Do("POST", "/api/v1/operator/providers", in); a.Status != http.StatusUnprocessableEntity {
+		t.Errorf("the id twice: %d %s", a.Status, a.Body)
+	}
+	if a := op.Do("GET", "/operator/signin", nil); !strings.Contains(string(a.Body), "/login/oidc/"+string(shown[1])+"/callback</code>") {
+		t.Errorf("%s", a.Body)
 	}
 	op.JSON("POST", "/api/v1/operator/providers", good(nil), nil)
 	if a := op.Do("GET", "/operator/signin", nil); a.Status != http.StatusOK || !strings.Contains(string(a.Body), "corp.example") {
