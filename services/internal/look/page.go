@@ -110,11 +110,11 @@ func id(parts ...any) string {
 // NewPages parses each *.html of fsys, which defines "content", into the frame
 // (frame.html and the components of this package's parts.html). Besides the
 // standard functions a template has asset, the address of an asset by its name;
-// args, which makes a map of pairs for a component; id, of a field's name; and
-// lines, which joins a list for a textarea.
+// args, which makes a map of pairs for a component; id, of a field's name; lines,
+// which joins a list for a textarea; and hosts, for names in a narrow column.
 func NewPages(fsys fs.FS, assets *Assets) (*Pages, error) {
 	frame, err := template.New("frame.html").Option("missingkey=zero").
-		Funcs(template.FuncMap{"asset": assets.Path, "args": args, "id": id, "lines": lines}).ParseFS(sharedPages, "pages/*.html")
+		Funcs(template.FuncMap{"asset": assets.Path, "args": args, "id": id, "lines": lines, "hosts": hosts}).ParseFS(sharedPages, "pages/*.html")
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +134,12 @@ func NewPages(fsys fs.FS, assets *Assets) (*Pages, error) {
 		p.byName[strings.TrimSuffix(name, ".html")] = t
 	}
 	return p, nil
+}
+
+// hosts is a text with host names, which may be broken after a dot or a hyphen and
+// are copied as they are.
+func hosts(s string) template.HTML {
+	return template.HTML(strings.NewReplacer(".", ".<wbr>", "-", "-<wbr>").Replace(template.HTMLEscapeString(s)))
 }
 
 // lines joins what a list's elements print, one a line.

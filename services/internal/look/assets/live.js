@@ -62,6 +62,7 @@
     if (e.tagName === "TIME") {
       if (f.d) e.dateTime = f.d; else e.removeAttribute("datetime");
       if (f.x) e.title = f.x; else e.removeAttribute("title");
+      if (e.dataset.local) { e.dispatchEvent(new Event("local", { bubbles: true })); if (e.dataset.local === "seconds") return; }
     }
     if (e.firstElementChild) return; // a container has no text of its own
     const text = f.t || "";

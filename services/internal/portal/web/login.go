@@ -87,6 +87,7 @@ func (p *Portal) readForm(w http.ResponseWriter, r *http.Request) (url.Values, b
 type loginData struct {
 	Email  string
 	Error  string // of this attempt
+	Hint   string // what may be to do about it
 	Notice string // of what came before it
 	Good   bool   // the notice is good news
 	To     string // page to go on to
@@ -145,7 +146,9 @@ func (p *Portal) showLogin(w http.ResponseWriter, r *http.Request, status int, d
 	if err != nil {
 		p.cfg.Log.Error("sign-up mode", "error", err)
 	}
-	d.Open = mode == identity.SignupOpen
+	if d.Open = mode == identity.SignupOpen; mode == identity.SignupClosed {
+		d.Hint = ""
+	}
 	if d.Others, err = p.id.people.Providers(r.Context()); err != nil {
 		p.cfg.Log.Error("providers", "error", err)
 	}
@@ -183,6 +186,9 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 		p.admit(w, r, u, d.To, refuse)
 	case errors.Is(err, identity.ErrWrong):
 		p.id.log.Line(slog.LevelWarn, "sign-in failed", "from", from) // what was typed may be a password
+		// The same for an address that nobody has, one that is not confirmed and a
+		// wrong password: who has an account here is not told.
+		d.Hint = words.T("login.wrong.hint")
 		refuse(http.StatusForbidden, words.T("login.wrong"))
 	default:
 		p.refuseEntry(w, r, err, refuse)

@@ -182,3 +182,40 @@ func TestSignInIsThrottled(t *testing.T) {
 		t.Error("eight wrong passwords in a row are not slowed down")
 	}
 }
+
+// Who signs in before he has confirmed his address reads what to do, and so does
+// who has no account here or mistypes: the answers are the same.
+func TestWrongSignInTellsWhatToDo(t *testing.T) {
+	for lang, want := range map[string]string{"en": "First follow the link in our mail", "ru": "Сначала перейдите по ссылке из нашего письма"} {
+		p := portaltest.New(t) // one that has not counted yet
+		_, owner := p.Account("Acme", people.Business)
+		setPassword(t, p, owner, testPassword)
+		p.Stranger().JSON("POST", "/api/v1/signup", signUp("early@example.com"), nil)
+		ask := func(email, password string) string {
+			t.Helper()
+			req, err := http.NewRequest("POST", p.Server.URL+"/login", strings.NewReader(url.Values{"email": {email}, "password": {password}}.Encode()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			req.Header.Set("Accept-Language", lang)
+			a := send(t, p.Stranger(), req)
+			if a.Status != http.StatusForbidden {
+				t.Errorf("%s: %d", email, a.Status)
+			}
+			return strings.ReplaceAll(string(a.Body), email, "ADDRESS")
+		}
+		early, wrong, nobody := ask("early@example.com", testPassword), ask(owner.Email, "another password"), ask("nobody@example.com", testPassword)
+		if early != wrong || wrong != nobody {
+			t.Errorf("%s: the answers tell who has an account", lang)
+		}
+		if !strings.Contains(early, want) {
+			t.Errorf("%s: no word of what to do: %s", lang, early)
+		}
+	}
+	p := portaltest.New(t)
+	p.Client(p.Operator()).JSON("PUT", "/api/v1/operator/signup", obj{"mode": "closed"}, nil)
+	if a := signIn(t, p.Stranger(), "nobody@example.com", testPassword, "/"); a.Status != http.StatusForbidden || strings.Contains(string(a.Body), "Just signed up") {
+		t.Errorf("nobody can sign up here: %d %s", a.Status, a.Body)
+	}
+}

@@ -67,7 +67,7 @@ type monitorZone struct {
 type monitorRow struct {
 	ID, Host                                    string
 	State, Version, Addresses, Meetings, People liveField
-	Load, Contact, Cert                         liveField
+	Load, Contact, Cert, Quiet, Since           liveField
 }
 
 type alertRow struct {
@@ -151,11 +151,19 @@ func (k *call) monitorRow(a zones.Appliance, st live.State, now time.Time, add f
 	r := monitorRow{ID: a.ID, Host: st.Host}
 	state, text := "ready", w.T("monitor.running.state")
 	if !st.Running(now) {
-		state, text = "unhealthy", w.T("monitor.silent", st.Contact.UTC().Format("2006-01-02 15:04:05 UTC"))
+		state, text = "unhealthy", w.T("monitor.silent")
 	} else if len(live.Judge(st, []live.State{st}, now)) > 0 {
 		state = "starting"
 	}
 	r.State = add(liveField{Key: key("state"), Text: text, State: state})
+	exact := st.Contact.UTC().Format("2006-01-02 15:04:05 UTC")
+	contact := liveField{Key: key("contact"), Text: w.T("monitor.now"), Time: st.Contact.UTC().Format(time.RFC3339), Exact: exact}
+	r.Quiet = add(liveField{Key: key("quiet"), Hidden: state != "unhealthy"})
+	r.Since = liveField{Key: key("since"), Text: exact, Time: contact.Time}
+	if r.Quiet.Hidden {
+		r.Since.Text, r.Since.Time = "", "" // else each word would be sent twice
+	}
+	add(r.Since)
 	r.Version = add(liveField{Key: key("version"), Text: st.Version})
 	var addrs []string
 	for _, x := range st.Status.Addresses {
@@ -169,7 +177,6 @@ func (k *call) monitorRow(a zones.Appliance, st live.State, now time.Time, add f
 	}
 	r.People = add(liveField{Key: key("people"), Text: people})
 	r.Load = add(liveField{Key: key("load"), Text: w.T("monitor.load", int(st.Status.CPU*100+0.5), w.Bytes(st.Status.Memory))})
-	contact := liveField{Key: key("contact"), Text: w.T("monitor.now"), Time: st.Contact.UTC().Format(time.RFC3339), Exact: st.Contact.UTC().Format("2006-01-02 15:04:05 UTC")}
 	if ago := now.Sub(st.Contact); ago > link.Heartbeat+contactSoon {
 		contact.Text = w.T("ago", w.Duration(ago.Truncate(time.Second)))
 	}
