@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/store"
@@ -188,7 +189,7 @@ func WriteCSV(w io.Writer) (each func(Entry) error, end func() error) {
 	return func(e Entry) error {
 			row := []string{e.ID, e.At.Format(time.RFC3339Nano), e.User, e.Name, e.Via, e.Address, e.Action, e.Target, string(e.Details)}
 			for i, v := range row {
-				if v != "" && strings.ContainsRune("=+-@\t\r", rune(v[0])) {
+				if first, _ := utf8.DecodeRuneInString(v); v != "" && strings.ContainsRune("=+-@\t\r＝＋－＠", first) {
 					row[i] = "'" + v
 				}
 			}

@@ -42,6 +42,9 @@ const (
 	keep    = 24 * time.Hour
 )
 
+// warnings are the kinds that tell a person what was done with his account.
+var warnings = [2]string{"password", "moved"}
+
 // Errors of Queue.
 var (
 	ErrFull = errors.New("the outbox is full")
@@ -75,7 +78,14 @@ func Queue(tx *store.Tx, v *vault.Vault, m Message, ttl time.Duration) error {
 	}
 	now := time.Now()
 	var n int
-	if err := tx.Row("SELECT COUNT(*) FROM mails WHERE address = ? AND created > ?", m.To, store.Millis(now.Add(-time.Hour))).Scan(&n); err != nil {
+	// Warnings are counted by themselves: strangers who ask for resets must not
+	// keep back the one that tells of their success.
+	among := "NOT IN"
+	if m.Kind == warnings[0] || m.Kind == warnings[1] {
+		among = "IN"
+	}
+	if err := tx.Row("SELECT COUNT(*) FROM mails WHERE address = ? AND created > ? AND kind "+among+" (?, ?)",
+		m.To, store.Millis(now.Add(-time.Hour)), warnings[0], warnings[1]).Scan(&n); err != nil {
 		return err
 	}
 	if n >= maxHour {

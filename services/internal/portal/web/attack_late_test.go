@@ -3,12 +3,16 @@ package web_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/portal/identity"
 	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/portaltest"
 	"github.com/parley-meet/parley/services/internal/portal/store/storetest"
@@ -116,6 +120,43 @@ func TestAttackStreamAfterwards(t *testing.T) {
 		case last := <-streams[0]:
 			t.Errorf("the stream of whom nothing happened to ended with %q", last)
 		default:
+		}
+	})
+}
+
+// A code of a second factor, of the app or for recovery, opens one of many
+// sign-ins that send it at once, to whichever instance.
+func TestAttackCodeAtOnce(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db string) {
+		p, q := portaltest.On(t, db, make([]byte, 32)), portaltest.On(t, db, make([]byte, 32))
+		_, owner := p.Account("Acme", people.Business)
+		setPassword(t, p, owner, testPassword)
+		secret, recovery := enrolled(t, p.Client(owner))
+		at := []*identity.Service{identity.New(p.DB, p.Vault, nil), identity.New(q.DB, q.Vault, nil)}
+		for what, typed := range map[string]string{"the app's": code(t, secret, time.Now()), "a recovery code": recovery[0]} {
+			var wg sync.WaitGroup
+			var in, wrong atomic.Int64
+			for i := range 16 {
+				token, err := at[i%2].BeginStep(t.Context(), identity.NeedCode, owner.ID, "/")
+				if err != nil {
+					t.Fatal(err)
+				}
+				wg.Go(func() {
+					switch _, err := at[(i/2)%2].FinishStep(context.Background(), token, typed); {
+					case err == nil:
+						in.Add(1)
+					case errors.Is(err, identity.ErrCode):
+						wrong.Add(1)
+					default:
+						t.Logf("neither: %v", err)
+					}
+				})
+			}
+			wg.Wait()
+			if in.Load() != 1 || wrong.Load() == 0 {
+				t.Errorf("%s opened %d sign-ins, and was wrong for %d", what, in.Load(), wrong.Load())
+			}
 		}
 	})
 }
