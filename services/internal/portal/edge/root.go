@@ -18,6 +18,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
@@ -100,6 +101,12 @@ func LoadRoot(ctx context.Context, db *store.DB, v *vault.Vault, host string) (*
 		return nil, fmt.Errorf("the portal's own root: key of type %T", key)
 	}
 	return &Root{cert: cert, key: ec, names: []string{host, "localhost"}, addrs: localAddresses, now: time.Now}, nil
+}
+
+// PEM is the root's certificate, which is no secret, for programs that are to
+// trust the portal.
+func (r *Root) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.cert.Raw})
 }
 
 func makeRoot(now time.Time) ([]byte, error) {

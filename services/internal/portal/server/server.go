@@ -35,6 +35,9 @@ const (
 	lookEvery     = 10 * time.Second // for changed certificates and addresses
 )
 
+// rootFile has the portal's own root in the folder.
+const rootFile = "root.pem"
+
 // Out is where a portal speaks to whoever started it.
 type Out struct {
 	io.Writer
@@ -191,6 +194,9 @@ func (s *state) tls(ctx context.Context) (cfg *tls.Config, pin string, look func
 	if _, err := root.Certificate(nil); err != nil {
 		return nil, "", nil, err
 	}
+	if err := durable.WriteFile(filepath.Join(s.cfg.Dir, rootFile), root.PEM(), 0o644); err != nil {
+		return nil, "", nil, err
+	}
 	cfg.GetCertificate = root.Certificate
 	return cfg, root.Pin(), root.Look, nil
 }
@@ -199,6 +205,9 @@ func (s *state) tls(ctx context.Context) (cfg *tls.Config, pin string, look func
 // goes where nothing keeps it, or into a file that only the portal's user reads.
 func (s *state) greet(ctx context.Context, out Out, at net.Addr) error {
 	fmt.Fprintf(out, "The portal is at %s (listening on %s).\n", s.url, at)
+	if s.cfg.TLS.Mode == ModeSelf {
+		fmt.Fprintf(out, "Its certificate is of a root of its own, for programs that are to trust it: %s\n", filepath.Join(s.cfg.Dir, rootFile))
+	}
 	file := filepath.Join(s.cfg.Dir, "setup-link")
 	path, err := people.SetupLink(ctx, s.db)
 	if err != nil {

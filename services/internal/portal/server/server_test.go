@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log/slog"
 	"net/http"
@@ -99,6 +100,13 @@ func TestServe(t *testing.T) {
 		}
 		if resp.TLS.PeerCertificates[0].VerifyHostname("localhost") != nil {
 			t.Error("the certificate is for another name")
+		}
+		roots := x509.NewCertPool()
+		if b, err := os.ReadFile(filepath.Join(cfg.Dir, "root.pem")); err != nil || !roots.AppendCertsFromPEM(b) {
+			t.Errorf("the root: %s %v", b, err)
+		}
+		if _, err := resp.TLS.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, DNSName: "localhost"}); err != nil {
+			t.Errorf("by its own root: %v", err)
 		}
 		link, err := os.ReadFile(filepath.Join(cfg.Dir, "setup-link"))
 		if err != nil || !strings.HasPrefix(string(link), "https://localhost:8443/setup#") {
