@@ -3,10 +3,16 @@ package qemutest_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -58,7 +64,9 @@ func TestPortal(t *testing.T) {
 		}
 	}
 	// The figures, which have no protection, are for the machine alone.
-	if status, _, err := v.outside(9464).ask(http.MethodGet, "http://10.0.2.15:9464/metrics", nil, ""); err == nil {
+	figures := v.outside(9464)
+	figures.Timeout = 5 * time.Second // what is dropped has no answer
+	if status, _, err := figures.ask(http.MethodGet, "http://10.0.2.15:9464/metrics", nil, ""); err == nil {
 		t.Errorf("port 9464 is open: %d", status)
 	}
 
@@ -74,10 +82,17 @@ func TestPortal(t *testing.T) {
 	if out := v.command("portal"); strings.Contains(out, "/setup") || !strings.Contains(out, "It has an operator") {
 		t.Errorf("with an operator, portal prints\n%s", out)
 	}
+	text, der := ownCertificate(t)
+	v.send("portal install\r")
+	v.expect("full stop", stepTime)
+	v.send(strings.ReplaceAll(text, "\n", "\r") + ".\r")
+	v.expect("Saved", stepTime)
+	v.expect(prompt, stepTime)
+	c.shows(der)
 	for _, service := range []string{"portal", "console-serial"} {
 		out := v.command("logs " + service + " -n 500")
-		if strings.Contains(out, link) || strings.Contains(out, old) {
-			t.Errorf("the log of %s has the link", service)
+		if strings.Contains(out, link) || strings.Contains(out, old) || strings.Contains(out, "PRIVATE KEY") {
+			t.Errorf("the log of %s has the link or the key", service)
 		}
 	}
 	v.Kill()
@@ -90,6 +105,7 @@ func TestPortal(t *testing.T) {
 	v.address()
 	v.until("services", `portal portal running .*`+regexp.QuoteMeta(portalAt))
 	c = v.outside(443)
+	c.shows(der)
 	if status := c.signIn("not the password"); status != http.StatusForbidden {
 		t.Errorf("a wrong password: %d", status)
 	}
@@ -112,6 +128,7 @@ func private(t *testing.T, disk string, perm layout.Partition) {
 		"/parley/portal/key/master.key":  `Mode: +0[46]00 .*User: +106 `,
 		"/parley/portal/state":           `Mode: +0700 .*User: +106 `,
 		"/parley/portal/state/portal.db": `Mode: +0600 .*User: +106 `,
+		"/parley/portal/state/tls.pem":   `Mode: +0600 .*User: +106 `,
 	} {
 		out := strings.Join(strings.Fields(judge.Run(t, "debugfs", "-R", "stat "+path, fmt.Sprintf("%s?offset=%d", disk, perm.Start.Bytes()))), " ")
 		if !regexp.MustCompile(want).MatchString(out) {
@@ -198,6 +215,43 @@ func copyPart(t *testing.T, from string, at int64, to string, into, n int64) {
 func (v *vm) setupLink(want string) string {
 	v.t.Helper()
 	return v.want("portal", `(?s)`+want+`.*`+regexp.QuoteMeta(portalAt)+`/setup#([A-Za-z0-9_-]{20,})\n`)[1]
+}
+
+// ownCertificate is one that an administrator brings with its key.
+func ownCertificate(t *testing.T) (text string, der []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(7), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IPAddresses: []net.IP{net.IPv4(10, 0, 2, 15)}}
+	der, err = x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})) + string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: k})), der
+}
+
+// shows waits until the portal answers with the certificate: it starts anew with
+// another one.
+func (c *visitor) shows(der []byte) {
+	c.t.Helper()
+	for end := time.Now().Add(stepTime); ; time.Sleep(200 * time.Millisecond) {
+		c.CloseIdleConnections()
+		if res, err := c.Get(portalAt + "/healthz"); err == nil {
+			res.Body.Close()
+			if res.StatusCode == http.StatusOK && bytes.Equal(res.TLS.PeerCertificates[0].Raw, der) {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			c.t.Fatal("the portal does not show the certificate that was brought")
+		}
+	}
 }
 
 // visitor is a browser in front of a port of the appliance.

@@ -19,7 +19,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/nic"
-	"github.com/parley-meet/parley/services/internal/setuplink"
+	"github.com/parley-meet/parley/services/internal/portalctl"
 	"github.com/parley-meet/parley/services/internal/terminal"
 )
 
@@ -59,8 +59,10 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 		Settings:    terminal.SettingsPath,
 		Recovered:   terminal.RecoveredPath,
 		WebPort:     int(port),
-		Setup:       func(ctx context.Context) (setuplink.Answer, error) { return setuplink.Ask(ctx, setuplink.Socket) },
-		Log:         log,
+		Portal: func(ctx context.Context, req portalctl.Request) (portalctl.Answer, error) {
+			return portalctl.Ask(ctx, portalctl.Socket, req)
+		},
+		Log: log,
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	for _, name := range terminals {

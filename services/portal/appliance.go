@@ -18,7 +18,7 @@ import (
 	"github.com/parley-meet/parley/image/liveness"
 	"github.com/parley-meet/parley/services/internal/nic"
 	"github.com/parley-meet/parley/services/internal/portal/server"
-	"github.com/parley-meet/parley/services/internal/setuplink"
+	"github.com/parley-meet/parley/services/internal/portalctl"
 )
 
 const (
@@ -37,10 +37,11 @@ type appliance struct {
 	log    *slog.Logger
 	serve  func(context.Context, server.Config) error
 	url    func() string // "" while there is none
+	again  chan struct{} // the certificate comes from elsewhere
 
 	mu      sync.Mutex
 	running *server.Running // nil: none
-	waits   setuplink.Wait  // there is none yet
+	waits   portalctl.Wait  // there is none yet
 	failed  error           // there is none
 }
 
@@ -52,7 +53,7 @@ func newAppliance(cfg server.Config, log *slog.Logger) *appliance {
 	cfg.Dir, cfg.KeyFile, cfg.MakeKey = filepath.Join(own, "state"), filepath.Join(own, "key", "master.key"), true
 	cfg.Listen = ":443"
 	return &appliance{
-		cfg: cfg, socket: setuplink.Socket, log: log, url: machineURL, waits: setuplink.WaitStart,
+		cfg: cfg, again: make(chan struct{}, 1), socket: portalctl.Socket, log: log, url: machineURL, waits: portalctl.WaitStart,
 		serve: func(ctx context.Context, cfg server.Config) error {
 			return server.Serve(ctx, cfg, server.Out{Writer: io.Discard}, log)
 		},
@@ -69,7 +70,7 @@ func (a *appliance) run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return line.Run(ctx, a.check) })
-	g.Go(func() error { return setuplink.Serve(ctx, a.socket, uint32(a.cfg.Appliance), a.answer, a.log) })
+	g.Go(func() error { return portalctl.Serve(ctx, a.socket, uint32(a.cfg.Appliance), a.ask, a.log) })
 	g.Go(func() error { return a.keep(ctx) })
 	return g.Wait()
 }
@@ -79,21 +80,26 @@ func (a *appliance) keep(ctx context.Context) error {
 	for ctx.Err() == nil {
 		url := a.url()
 		if url == "" {
-			a.set(nil, setuplink.WaitAddress, nil)
+			a.set(nil, portalctl.WaitAddress, nil)
 			pause(ctx, watchEvery)
 			continue
 		}
 		if _, _, failed := a.now(); failed == nil { // what failed is said until it is over
-			a.set(nil, setuplink.WaitStart, nil)
+			a.set(nil, portalctl.WaitStart, nil)
+		}
+		select {
+		case <-a.again: // it is so from the beginning
+		default:
 		}
 		err := a.once(ctx, url)
-		if ctx.Err() != nil {
-			return err
-		}
 		if err != nil {
 			a.log.Error("portal", "error", err)
 			a.set(nil, "", err)
-			pause(ctx, retryAfter)
+			select {
+			case <-ctx.Done():
+			case <-a.again: // it may be the certificate's fault
+			case <-time.After(retryAfter):
+			}
 		}
 	}
 	return nil
@@ -109,41 +115,48 @@ func (a *appliance) once(ctx context.Context, url string) error {
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	watching.Go(func() {
-		for pause(ctx, watchEvery) {
-			// Without an address it waits for the next: a cable was pulled.
-			if now := a.url(); now != "" && now != url {
-				a.log.Info("the portal's address changed", "was", url, "is", now)
-				cancel()
+		for {
+			select {
+			case <-ctx.Done():
 				return
+			case <-a.again:
+				a.log.Info("the portal's certificate comes from elsewhere now")
+				cancel()
+			case <-time.After(watchEvery):
+				// Without an address it waits for the next: a cable was pulled.
+				if now := a.url(); now != "" && now != url {
+					a.log.Info("the portal's address changed", "was", url, "is", now)
+					cancel()
+				}
 			}
 		}
 	})
 	cfg := a.cfg
-	cfg.URL = url
+	cfg.URL, cfg.TLS = url, a.tls(url)
 	cfg.Started = func(r *server.Running) { a.set(r, "", nil) }
 	err := a.serve(ctx, cfg)
-	a.set(nil, setuplink.WaitStart, nil)
+	a.set(nil, portalctl.WaitStart, nil)
+	if ctx.Err() != nil { // it was told to end, also while it started
+		return nil
+	}
 	cancel()
 	return err
 }
 
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
+func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-		return false
 	case <-time.After(d):
-		return true
 	}
 }
 
-func (a *appliance) set(r *server.Running, waits setuplink.Wait, failed error) {
+func (a *appliance) set(r *server.Running, waits portalctl.Wait, failed error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.running, a.waits, a.failed = r, waits, failed
 }
 
-func (a *appliance) now() (*server.Running, setuplink.Wait, error) {
+func (a *appliance) now() (*server.Running, portalctl.Wait, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.running, a.waits, a.failed
@@ -153,7 +166,7 @@ func (a *appliance) now() (*server.Running, setuplink.Wait, error) {
 // for each.
 const noOperator = "no operator yet, see the command portal"
 
-var detailOf = map[setuplink.Wait]string{setuplink.WaitStart: "starting", setuplink.WaitAddress: "waits for an address"}
+var detailOf = map[portalctl.Wait]string{portalctl.WaitStart: "starting", portalctl.WaitAddress: "waits for an address"}
 
 // check is a liveness.Check.
 func (a *appliance) check() (string, error) {
@@ -168,7 +181,7 @@ func (a *appliance) check() (string, error) {
 	defer cancel()
 	operated, err := r.Health(ctx)
 	if again, _, _ := a.now(); err != nil && again != r {
-		return detailOf[setuplink.WaitStart], nil // it ended meanwhile
+		return detailOf[portalctl.WaitStart], nil // it ended meanwhile
 	}
 	if err != nil {
 		return "", fmt.Errorf("database: %w", err)
@@ -179,20 +192,30 @@ func (a *appliance) check() (string, error) {
 	return r.URL(), nil
 }
 
-// answer makes the first operator's link.
-func (a *appliance) answer(ctx context.Context) setuplink.Answer {
+// ask answers the console.
+func (a *appliance) ask(ctx context.Context, req portalctl.Request) portalctl.Answer {
 	r, waits, failed := a.now()
+	if waits == portalctl.WaitAddress {
+		return portalctl.Answer{Waits: waits}
+	}
+	if req.Op != portalctl.OpShow { // also where the portal fails: that may be why
+		problem, err := a.choose(req, time.Now())
+		if err != nil {
+			return portalctl.Answer{Error: err.Error()}
+		}
+		return portalctl.Answer{URL: a.url(), Problem: problem, TLS: req.Op}
+	}
 	if failed != nil {
-		return setuplink.Answer{Error: failed.Error()}
+		return portalctl.Answer{Error: failed.Error()}
 	}
 	if r == nil {
-		return setuplink.Answer{Waits: waits}
+		return portalctl.Answer{Waits: waits}
 	}
 	link, err := r.SetupLink(ctx)
 	if err != nil {
-		return setuplink.Answer{Error: err.Error()}
+		return portalctl.Answer{Error: err.Error()}
 	}
-	return setuplink.Answer{URL: r.URL(), Link: link}
+	return portalctl.Answer{URL: r.URL(), Link: link, TLS: portalctl.Op(r.TLS())}
 }
 
 // machineURL is the portal's address as the machine's: its host name when that is

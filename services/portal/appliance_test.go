@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/portal/server"
-	"github.com/parley-meet/parley/services/internal/setuplink"
+	"github.com/parley-meet/parley/services/internal/portalctl"
 )
 
 func TestURLOf(t *testing.T) {
@@ -101,13 +101,13 @@ func TestKeep(t *testing.T) {
 			if got := m.took(); got != served {
 				t.Errorf("%s: served %q, want %q", step, got, served)
 			}
-			ans := a.answer(t.Context())
+			ans := a.ask(t.Context(), portalctl.Request{Op: portalctl.OpShow})
 			if (ans.Error == "") != (failed == nil) || ans.Link != "" || ans.URL != "" || (ans.Waits == "") != (failed != nil) {
 				t.Errorf("%s: %+v", step, ans)
 			}
 		}
 		is("no address", "waits for an address", "", nil)
-		if ans := a.answer(t.Context()); ans.Waits != setuplink.WaitAddress {
+		if ans := a.ask(t.Context(), portalctl.Request{Op: portalctl.OpShow}); ans.Waits != portalctl.WaitAddress {
 			t.Errorf("%+v", ans)
 		}
 		m.change("https://192.0.2.7", nil)
@@ -149,18 +149,7 @@ func TestApplianceServes(t *testing.T) {
 	}
 	a.cfg.Dir, a.cfg.KeyFile, a.cfg.Listen, a.cfg.Metrics = filepath.Join(dir, "state"), filepath.Join(dir, "key", "master.key"), "127.0.0.1:0", ""
 	a.url = func() string { return "https://192.0.2.7" }
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- a.keep(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		if r, _, _ := a.now(); r != nil {
-			t.Error("it is called running after its end")
-		}
-	}()
+	defer keeping(t, a)()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		detail, err := a.check()
 		if err != nil {
@@ -173,8 +162,8 @@ func TestApplianceServes(t *testing.T) {
 			t.Fatalf("it is still %q", detail)
 		}
 	}
-	first, second := a.answer(t.Context()), a.answer(t.Context())
-	for _, ans := range []setuplink.Answer{first, second} {
+	first, second := a.ask(t.Context(), portalctl.Request{Op: portalctl.OpShow}), a.ask(t.Context(), portalctl.Request{Op: portalctl.OpShow})
+	for _, ans := range []portalctl.Answer{first, second} {
 		if ans.URL != "https://192.0.2.7" || !strings.HasPrefix(ans.Link, ans.URL+"/setup#") || ans.Error != "" || ans.Waits != "" {
 			t.Errorf("%+v", ans)
 		}
@@ -192,6 +181,24 @@ func TestApplianceServes(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "state", "setup-link")); err == nil {
 		t.Error("the link is in a file")
+	}
+}
+
+// keeping has a keep its portal until end.
+func keeping(t *testing.T, a *appliance) (end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.keep(ctx) }()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if r, _, _ := a.now(); r != nil {
+			t.Error("it is called running after its end")
+		}
 	}
 }
 

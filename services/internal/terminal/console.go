@@ -42,7 +42,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/nic"
-	"github.com/parley-meet/parley/services/internal/setuplink"
+	"github.com/parley-meet/parley/services/internal/portalctl"
 	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
@@ -68,8 +68,8 @@ type Config struct {
 	// machine started.
 	Recovered string
 	WebPort   int
-	// Setup asks the portal that runs here for its first operator's link.
-	Setup  func(context.Context) (setuplink.Answer, error)
+	// Portal asks the portal that runs here.
+	Portal func(context.Context, portalctl.Request) (portalctl.Answer, error)
 	Uptime func() time.Duration // of the machine; nil: the kernel's
 	Log    *slog.Logger
 }

@@ -58,7 +58,7 @@ func init() { // not a literal: help refers to the list itself
 		{"time", "[set TIME|sync]", []string{"time", "time set YYYY-MM-DD hh:mm:ss", "time sync"}, 0, 3, 1, (*session).cmdTime, tree{"": {"set", "sync"}}.words},
 		{"audit", "[-n N]", nil, 0, 2, onlyLooks, (*session).cmdAudit, nil},
 		{"role", "[controller|router]", nil, 0, 1, 1, (*session).cmdRole, after(0, "controller", "router")},
-		{"portal", "", nil, 0, 0, 0, (*session).cmdPortal, nil},
+		{"portal", "[acme|install|self]", portalForms, 0, 2, 0, (*session).cmdPortal, tree{"": {"acme", "install", "self"}}.words},
 		{"identity", "[same|copy]", nil, 0, 1, 1, (*session).cmdIdentity, after(0, "same", "copy")},
 		{"language", "[en|ru]", nil, 0, 1, onlyLooks, (*session).cmdLanguage, after(0, "en", "ru")},
 		{"version", "", nil, 0, 0, onlyLooks, (*session).cmdVersion, nil},

@@ -14,6 +14,9 @@ type Running struct{ s *state }
 // URL is where people find it.
 func (r *Running) URL() string { return r.s.url.String() }
 
+// TLS is where its certificate comes from: ModeSelf, ModeFiles, ModeACME.
+func (r *Running) TLS() string { return r.s.cfg.TLS.Mode }
+
 // Health asks the database, and tells whether there is an operator.
 func (r *Running) Health(ctx context.Context) (operated bool, err error) {
 	err = r.s.db.Read(ctx, func(tx *store.Tx) (err error) {

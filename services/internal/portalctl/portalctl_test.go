@@ -1,4 +1,4 @@
-package setuplink
+package portalctl
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ func start(t *testing.T, reader uint32, a Answer) (string, *bytes.Buffer) {
 	done := make(chan error, 1)
 	log := new(bytes.Buffer) // read after the end
 	go func() {
-		done <- Serve(ctx, path, reader, func(context.Context) Answer { return a }, slog.New(slog.NewTextHandler(log, nil)))
+		done <- Serve(ctx, path, reader, func(_ context.Context, req Request) Answer { a.Problem = Problem(req.Email); return a }, slog.New(slog.NewTextHandler(log, nil)))
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -48,7 +48,7 @@ func TestAsk(t *testing.T) {
 	want := Answer{URL: "https://192.0.2.1", Link: "https://192.0.2.1/setup#secret"}
 	path, _ := start(t, uint32(os.Getuid()), want)
 	for range 3 {
-		if got, err := Ask(t.Context(), path); err != nil || got != want {
+		if got, err := Ask(t.Context(), path, Request{Op: OpShow}); err != nil || got != want {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
@@ -57,17 +57,17 @@ func TestAsk(t *testing.T) {
 // Another user learns nothing, though he may connect.
 func TestOther(t *testing.T) {
 	path, _ := start(t, uint32(os.Getuid())+1, Answer{Link: "https://192.0.2.1/setup#secret"})
-	if got, err := Ask(t.Context(), path); err == nil || got != (Answer{}) {
+	if got, err := Ask(t.Context(), path, Request{Op: OpShow}); err == nil || got != (Answer{}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
 
 func TestError(t *testing.T) {
 	path, _ := start(t, uint32(os.Getuid()), Answer{Error: "it waits for an address"})
-	if got, err := Ask(t.Context(), path); err == nil || !strings.Contains(err.Error(), "waits for an address") || got != (Answer{}) {
+	if got, err := Ask(t.Context(), path, Request{Op: OpShow}); err == nil || !strings.Contains(err.Error(), "waits for an address") || got != (Answer{}) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := Ask(t.Context(), path+"-none"); err == nil {
+	if _, err := Ask(t.Context(), path+"-none", Request{Op: OpShow}); err == nil {
 		t.Error("nobody answered")
 	}
 }
@@ -78,6 +78,33 @@ func TestParse(t *testing.T) {
 			t.Errorf("%.20q: %+v, %v", in, a, err)
 		}
 	}
+}
+
+func TestRequest(t *testing.T) {
+	path, _ := start(t, uint32(os.Getuid()), Answer{URL: "https://192.0.2.1"})
+	key := strings.Repeat("secret\n", 10000)
+	for _, req := range []Request{{Op: OpSelf}, {Op: OpACME, Email: "olga@example.com"}, {Op: OpFiles, PEM: key}} {
+		if got, err := Ask(t.Context(), path, req); err != nil || got.Problem != Problem(req.Email) {
+			t.Errorf("%s: %+v, %v", req.Op, got, err)
+		}
+	}
+	for _, req := range []Request{{Op: "secret"}, {}, {Op: OpFiles, PEM: strings.Repeat(key, 3)}} {
+		if got, err := Ask(t.Context(), path, req); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%.20s: %+v, %v", req.Op, got, err)
+		}
+	}
+
+}
+
+func FuzzParseRequest(f *testing.F) {
+	f.Add([]byte(`{"op":"acme","email":"a@example.com"}`))
+	f.Add([]byte(`{"op":"files","pem":"secret"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := ParseRequest(b)
+		if err != nil && (r != (Request{}) || bytes.Contains(b, []byte("secret")) && strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%+v with %v", r, err)
+		}
+	})
 }
 
 func FuzzParse(f *testing.F) {
