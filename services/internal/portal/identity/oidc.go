@@ -379,6 +379,12 @@ func (s *Service) personOf(tx *store.Tx, p Provider, subject, email, name, langu
 		return people.User{}, err
 	}
 	u, err := people.FindUser(tx, email)
+	if err == nil && !p.speaksFor(u) && unclaimed(u) {
+		if err := disown(tx, u, from); err != nil {
+			return u, err
+		}
+		u, err = people.User{}, store.ErrNotFound
+	}
 	switch {
 	case err == nil && !p.speaksFor(u):
 		return u, ErrAddress

@@ -183,10 +183,10 @@ func (s *Service) SignUp(ctx context.Context, in Signup, language string) (handl
 		if err := may(tx, time.Now()); err != nil {
 			return err
 		}
-		taken := true
-		if _, err := people.FindUser(tx, email); errors.Is(err, store.ErrNotFound) {
-			taken = false
-		} else if err != nil {
+		taken := false
+		if u, err := people.FindUser(tx, email); err == nil {
+			taken = !unclaimed(u)
+		} else if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		if taken { // its link does nothing, and costs as much
@@ -284,10 +284,14 @@ func (s *Service) Verify(ctx context.Context, link, password, from string) (peop
 		if _, err := people.TakeLink(tx, people.LinkVerify, link, now); err != nil {
 			return err
 		}
-		if _, err := people.FindUser(tx, p.Email); !errors.Is(err, store.ErrNotFound) {
-			if err == nil {
-				err = people.ErrLink // another link of the same address came first
+		switch had, err := people.FindUser(tx, p.Email); {
+		case err == nil && unclaimed(had):
+			if err := disown(tx, had, from); err != nil {
+				return err
 			}
+		case err == nil:
+			return people.ErrLink // another link of the same address came first
+		case !errors.Is(err, store.ErrNotFound):
 			return err
 		}
 		a, err := people.InsertAccount(tx, people.Account{Name: p.Account, Type: p.Type, DefaultKind: people.KindBasic})
@@ -307,6 +311,27 @@ func (s *Service) Verify(ctx context.Context, link, password, from string) (peop
 		return people.Audit(tx, ActorOf(u, from, "web"), "signup", a.ID, map[string]any{"type": p.Type, "name": p.Account})
 	})
 	return u, linkFault(err)
+}
+
+// unclaimed reports whether somebody was invited to an account and never came:
+// nobody has proven that the address is his, and whoever does so elsewhere goes
+// before an account that only named it. An owner stays: an account would have
+// none.
+func unclaimed(u people.User) bool {
+	return u.State == people.Invited && u.Role != people.Owner && !u.Operator
+}
+
+// disown takes a person who is unclaimed out of the account that has invited him.
+// What names him as one of those who may use a zone stays: a zone that is for him
+// alone must not become everybody's.
+func disown(tx *store.Tx, u people.User, from string) error {
+	if _, err := tx.Exec("DELETE FROM mails WHERE address = ? AND kind = 'invite' AND sent = 0", u.Email); err != nil {
+		return err
+	}
+	if _, err := tx.Exec("DELETE FROM users WHERE id = ?", u.ID); err != nil {
+		return err
+	}
+	return people.Audit(tx, people.Actor{Account: u.Account, Name: u.Email, From: from, Via: "web"}, "user.elsewhere", u.ID, map[string]any{"email": u.Email, "name": u.Name})
 }
 
 // linkFault makes a bad link a fault of the field.

@@ -3,6 +3,7 @@ package web_test
 import (
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -249,6 +250,61 @@ func TestInvitation(t *testing.T) {
 	}
 	if a := p.Stranger().Do("POST", "/api/v1/invitation", obj{"link": secret, "name": "Mallory", "password": testPassword}); a.Status != http.StatusUnprocessableEntity {
 		t.Errorf("twice: %d", a.Status)
+	}
+}
+
+// An account that invites an address keeps it from nobody: who proves that it is
+// his opens an account of his own, or comes by the provider of another. The zone
+// that was for him alone stays closed.
+func TestInvitedAddressIsNotKept(t *testing.T) {
+	p := portaltest.New(t)
+	_, evil := p.Account("Evil", people.Business)
+	acc, _ := p.Account("Acme", people.Business)
+	e := p.Client(evil)
+	e.JSON("POST", "/api/v1/connector/enable", obj{"zone": "Z"}, nil)
+	var c struct{ Zones []struct{ ID string } }
+	e.JSON("GET", "/api/v1/connector", nil, &c)
+	o := newProvider(t, p)
+	id := o.add(t, p, acc.ID, "corp.example")
+	for _, email := range []string{"victim@example.com", "victim@corp.example"} {
+		var invited people.User
+		e.JSON("POST", "/api/v1/users", obj{"email": email, "role": "admin"}, &invited)
+		e.JSON("PUT", "/api/v1/connector/zones/"+c.Zones[0].ID+"/allowed", obj{"users": []string{email}}, nil)
+		invitation := secretOf(t, p, links(t, p, email, "invite")[0], "/invite")
+		victim := p.Stranger()
+		if strings.HasSuffix(email, "@corp.example") {
+			victim.Do("GET", o.away(t, victim, id, "/", who("1", email, true)), nil)
+		} else {
+			victim.JSON("POST", "/api/v1/signup", signUp(email), nil)
+			if links(t, p, email, "taken") != nil {
+				t.Error("the address is kept")
+			}
+			victim.JSON("POST", "/api/v1/signup/verify", obj{"link": secretOf(t, p, links(t, p, email, "verify")[0], "/verify"), "password": testPassword}, nil)
+		}
+		u := p.Find(email)
+		if u.ID == invited.ID || u.Account == evil.Account || u.State != people.Active {
+			t.Errorf("%+v", u)
+		}
+		if a := p.Stranger().Do("POST", "/api/v1/invitation", obj{"link": invitation, "name": "X", "password": testPassword}); a.Status != http.StatusUnprocessableEntity {
+			t.Errorf("the invitation is good: %d %s", a.Status, a.Body)
+		}
+		var allowed struct{ Users []string }
+		e.JSON("GET", "/api/v1/connector/zones/"+c.Zones[0].ID+"/allowed", nil, &allowed)
+		if !slices.Equal(allowed.Users, []string{invited.ID}) {
+			t.Errorf("the zone is for %v now", allowed.Users)
+		}
+		for _, path := range []string{"/connector/configure", "/users", "/account/audit"} {
+			if a := e.Do("GET", path, nil); a.Status != http.StatusOK {
+				t.Errorf("%s: %d", path, a.Status)
+			}
+		}
+		if a := e.Do("GET", "/api/v1/account/audit", nil); !strings.Contains(string(a.Body), "user.elsewhere") {
+			t.Error("the account is told nothing")
+		}
+	}
+	// One who is there already is not taken away.
+	if a := p.Stranger().Do("POST", "/api/v1/signup", signUp(evil.Email)); a.Status != http.StatusOK || len(links(t, p, evil.Email, "taken")) != 1 {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }
 

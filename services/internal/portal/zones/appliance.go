@@ -232,7 +232,7 @@ func (s *Service) Allowed(ctx context.Context, who people.Actor, zone string) (A
 			}
 			to := out.of(what)
 			*to = append(*to, id)
-			if what == "user" {
+			if what == "user" && email != "" { // one who went elsewhere has none here
 				out.Emails = append(out.Emails, email)
 			}
 			return nil
