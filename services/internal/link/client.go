@@ -63,15 +63,16 @@ type Client struct {
 	times   times
 	connect func(ctx context.Context, portal string) error // one connection, from the first word to the last
 
-	mu      sync.Mutex
-	cred    Credentials
-	conn    Connection
-	outbox  []Event
-	number  uint64 // of the last event
-	config  int64  // generation that Config got last
-	dropped int
-	asks    []Renew // for browsers' certificates
-	asked   int     // how often
+	mu        sync.Mutex
+	cred      Credentials
+	conn      Connection
+	outbox    []Event
+	number    uint64 // of the last event
+	config    int64  // generation that Config got last
+	dropped   int
+	droppedAt time.Time // of the last
+	asks      []Renew   // for browsers' certificates
+	asked     int       // how often
 }
 
 // NewClient returns a client. It starts nothing.

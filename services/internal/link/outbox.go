@@ -12,9 +12,9 @@ import (
 // Bounds of events.
 const (
 	// maxOutbox is how many events wait for the portal. When there are more, the
-	// oldest is dropped that is not essential, or else the oldest: what happened
-	// last matters most. The portal sees by the numbers that some are missing, and
-	// is told how many in Status.Dropped.
+	// oldest is dropped of those that matter least: what happened last matters
+	// most. The portal sees by the numbers that some are missing, and is told how
+	// many in Status.Dropped.
 	maxOutbox = 1000
 	// maxEvent is the longest name and data in bytes: an event that the portal
 	// cannot read would end each connection anew.
@@ -25,12 +25,26 @@ const (
 	window = 32
 )
 
-// essential reports whether an event is dropped last: meetings' beginnings and
-// ends stand in their hosts' lists.
-func essential(name string) bool { return strings.HasPrefix(name, "meeting.") }
+// Weights of events: those of the least are dropped first.
+const (
+	statistic = iota // the next one says it anew
+	alert            // something is wrong, or was
+	essential        // meetings' beginnings and ends stand in their hosts' lists
+)
+
+func weight(name string) int {
+	switch {
+	case name == "meeting.participants" || strings.HasPrefix(name, "statistics."):
+		return statistic
+	case strings.HasPrefix(name, "meeting."):
+		return essential
+	}
+	return alert
+}
 
 // Event tells the portal of something that happened. It is kept until the portal
-// has it on disk, as long as this process runs. Its name and data, as JSON, have
+// has it on disk, as long as this process runs: what the next one must know, it
+// has from the machine itself. Its name and data, as JSON, have
 // 16 KiB at most.
 func (c *Client) Event(name string, data any, now time.Time) error {
 	b, err := json.Marshal(data)
@@ -45,9 +59,15 @@ func (c *Client) Event(name string, data any, now time.Time) error {
 	c.number++
 	c.outbox = append(c.outbox, Event{Number: c.number, At: now, Name: name, Data: b})
 	if len(c.outbox) > maxOutbox {
-		i := max(0, slices.IndexFunc(c.outbox, func(e Event) bool { return !essential(e.Name) }))
-		c.outbox = slices.Delete(c.outbox, i, i+1)
+		least := 0
+		for i, e := range c.outbox {
+			if weight(e.Name) < weight(c.outbox[least].Name) {
+				least = i
+			}
+		}
+		c.outbox = slices.Delete(c.outbox, least, least+1)
 		c.dropped++
+		c.droppedAt = now
 	}
 	kick(c.post)
 	return nil
@@ -63,7 +83,9 @@ func (c *Client) Waiting() (waiting, dropped int) {
 // status is how the appliance is, and what it had to drop.
 func (c *Client) status() Status {
 	st := c.cfg.Status()
-	_, st.Dropped = c.Waiting()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st.Dropped, st.DroppedAt = c.dropped, c.droppedAt
 	return st
 }
 

@@ -17,21 +17,39 @@ func TestOutbox(t *testing.T) {
 			}
 		}
 	}
+	names := func() map[string]int {
+		out := map[string]int{}
+		for _, e := range c.outbox {
+			out[e.Name]++
+		}
+		return out
+	}
 	tell("meeting.started", 10)
-	tell("service.failed", maxOutbox-10)
-	if n, dropped := c.Waiting(); n != maxOutbox || dropped != 0 {
+	tell("service.failed", 200)
+	tell("meeting.participants", maxOutbox-210)
+	if n, dropped := c.Waiting(); n != maxOutbox || dropped != 0 || !c.status().DroppedAt.IsZero() {
 		t.Errorf("%d wait, %d dropped", n, dropped)
 	}
-	tell("x", 5)
-	if n, dropped := c.Waiting(); n != maxOutbox || dropped != 5 || c.outbox[0].Number != 1 || c.outbox[10].Number != 16 {
-		t.Errorf("%d wait, %d dropped, the first others are %d", n, dropped, c.outbox[10].Number)
+	// Statistics make room for anything, the oldest of them first.
+	tell("meeting.participants", 5)
+	if n, dropped := c.Waiting(); n != maxOutbox || dropped != 5 || c.outbox[210].Number != 216 {
+		t.Errorf("%d wait, %d dropped, the first statistic is %d", n, dropped, c.outbox[210].Number)
 	}
-	tell("meeting.ended", maxOutbox-10) // nothing else is left
-	if c.outbox[9].Number != 10 || !essential(c.outbox[10].Name) {
-		t.Errorf("a meeting's event was dropped: %+v", c.outbox[9:11])
+	tell("service.failed", maxOutbox-210)
+	if got := names(); got["meeting.participants"] != 0 || got["service.failed"] != maxOutbox-10 || got["meeting.started"] != 10 {
+		t.Errorf("%v", got)
+	}
+	tell("statistics.x", 50) // there is no room for what matters less
+	if got := names(); got["statistics.x"] != 0 || got["service.failed"] != maxOutbox-10 {
+		t.Errorf("%v", got)
+	}
+	// Alerts make room for meetings.
+	tell("meeting.ended", maxOutbox-10)
+	if got := names(); got["meeting.started"] != 10 || got["meeting.ended"] != maxOutbox-10 {
+		t.Errorf("%v", got)
 	}
 	tell("meeting.ended", 1)
-	if n, dropped := c.Waiting(); n != maxOutbox || c.outbox[0].Number != 2 || c.status().Dropped != dropped {
+	if n, dropped := c.Waiting(); n != maxOutbox || c.outbox[0].Number != 2 || c.status().Dropped != dropped || c.status().DroppedAt.IsZero() {
 		t.Errorf("%d wait, the first is %d, %d dropped, told %d", n, c.outbox[0].Number, dropped, c.status().Dropped)
 	}
 	for i := range c.outbox[1:] {

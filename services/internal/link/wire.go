@@ -129,6 +129,7 @@ type Status struct {
 	Problems     []Problem    `json:"problems,omitempty"`    // that it knows of itself
 	Unreachable  []string     `json:"unreachable,omitempty"` // "udp 8801": ports that its own check did not reach
 	Dropped      int          `json:"dropped,omitempty"`     // events of this Boot that did not fit in what is kept without a link
+	DroppedAt    time.Time    `json:"droppedAt,omitzero"`    // of the last of them
 }
 
 // Service is a process of the appliance.

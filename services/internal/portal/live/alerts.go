@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,8 +18,12 @@ const (
 	alertsFor  = 90 * 24 * time.Hour
 	clockOff   = 30 * time.Second
 	certSoon   = 14 * 24 * time.Hour
-	capacity   = 0.9
-	maxAlerts  = 200 // shown
+	// linkCertSoon is less than what is left when the certificate of the link is
+	// renewed: no renewal has come.
+	linkCertSoon = 24 * time.Hour
+	gapFor       = 24 * time.Hour // after an appliance had to drop events
+	capacity     = 0.9
+	maxAlerts    = 200 // shown
 )
 
 // AlertsKept is how many alerts of an appliance are kept that are closed: one
@@ -31,7 +36,7 @@ type Alert struct {
 	Zone      string    `json:"zone"`
 	Appliance string    `json:"appliance"`
 	Host      string    `json:"host"`
-	Code      string    `json:"code"` // "silent", "clock", "certificate", "capacity", "routers", "problem"
+	Code      string    `json:"code"` // "silent", "clock", "certificate", "capacity", "routers", "version", "link-certificate", "gap", "problem"
 	Detail    string    `json:"detail,omitempty"`
 	Opened    time.Time `json:"opened"`
 	Closed    time.Time `json:"closed,omitzero"`
@@ -40,6 +45,9 @@ type Alert struct {
 // Judge says what is wrong with an appliance of a zone, by code.
 func Judge(st State, zone []State, now time.Time) map[string]string {
 	out := map[string]string{}
+	if e := st.LinkExpires; !e.IsZero() && e.Sub(now) < linkCertSoon {
+		out["link-certificate"] = e.UTC().Format("2006-01-02 15:04 UTC")
+	}
 	if !st.Running(now) {
 		out["silent"] = ""
 		return out // of what it said last nothing is certain
@@ -62,6 +70,18 @@ func Judge(st State, zone []State, now time.Time) map[string]string {
 			out["routers"] = ""
 		}
 	}
+	newest := st.Version
+	for _, o := range zone {
+		if o.Running(now) && older(newest, o.Version) {
+			newest = o.Version
+		}
+	}
+	if newest != st.Version {
+		out["version"] = st.Version + " < " + newest
+	}
+	if n := st.Status.Dropped; n > 0 && now.Sub(st.Status.DroppedAt) < gapFor {
+		out["gap"] = strconv.Itoa(n)
+	}
 	if len(st.Status.Problems) > 0 {
 		var all []string
 		for _, p := range st.Status.Problems {
@@ -70,6 +90,39 @@ func Judge(st State, zone []State, now time.Time) map[string]string {
 		out["problem"] = strings.Join(all, "; ")
 	}
 	return out
+}
+
+// older reports whether version a is before b, by their numbers (1.9.0 is before
+// 1.10.0); of the same numbers one with something behind them is before the one
+// without (1.0.0-rc.1 is before 1.0.0: Semantic Versioning 2.0.0, 11).
+func older(a, b string) bool {
+	aNumbers, aRest := numbers(a)
+	bNumbers, bRest := numbers(b)
+	if d := slices.Compare(aNumbers, bNumbers); d != 0 {
+		return d < 0
+	}
+	if aRest == "" || bRest == "" {
+		return aRest != "" && bRest == ""
+	}
+	return aRest < bRest
+}
+
+// numbers returns the three numbers that a version begins with, and the rest.
+// What is behind a plus sign says nothing of the order.
+func numbers(v string) (out []int, rest string) {
+	v, _, _ = strings.Cut(strings.TrimPrefix(v, "v"), "+")
+	v, rest, _ = strings.Cut(v, "-")
+	for p := range strings.SplitSeq(v, ".") {
+		n, err := strconv.Atoi(p)
+		if err != nil {
+			n = -1
+		}
+		out = append(out, n)
+	}
+	for len(out) < 3 {
+		out = append(out, 0)
+	}
+	return out, rest
 }
 
 // alerts opens and closes what changed. Several instances do so at once; a row

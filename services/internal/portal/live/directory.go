@@ -48,6 +48,9 @@ type State struct {
 	Version   string      `json:"version"`
 	Status    link.Status `json:"status"`
 	Contact   time.Time   `json:"contact"` // of its last word, by the portal's clock
+	// LinkExpires is when the certificate of its link ends; after that it comes
+	// back with a token alone.
+	LinkExpires time.Time `json:"linkExpires,omitzero"`
 }
 
 // Running reports whether the appliance has said something lately.

@@ -4,6 +4,7 @@
 package live
 
 import (
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -39,4 +40,33 @@ func (c Controller) Origins() []string {
 		out = append(out, "https://"+host+port)
 	}
 	return out
+}
+
+// Router is a multimedia router that runs, alone on its machine or within a zone
+// controller.
+type Router struct {
+	ID           string       `json:"id"` // of the appliance
+	Zone         string       `json:"zone"`
+	Host         string       `json:"host"`
+	Version      string       `json:"version"`
+	InController bool         `json:"inController"`
+	Addresses    []netip.Addr `json:"addresses"`
+	External     []string     `json:"external"`              // addresses outside 1:1 NAT
+	Ports        []uint16     `json:"ports"`                 // UDP ports that answer
+	Unreachable  []string     `json:"unreachable,omitempty"` // ports that its own check did not reach
+	Participants int          `json:"participants"`
+	Limit        int          `json:"limit"` // participants; 0: unknown
+	CPU          float64      `json:"cpu"`   // share, 0 to 1
+	SendBits     int64        `json:"sendBits"`
+	ReceiveBits  int64        `json:"receiveBits"`
+	Contact      time.Time    `json:"contact"` // of its last word, by the portal's clock
+}
+
+// load is how full the router is, by people or by its processors.
+func (r Router) load() float64 {
+	people := 0.0
+	if r.Limit > 0 {
+		people = float64(r.Participants) / float64(r.Limit)
+	}
+	return max(people, r.CPU)
 }

@@ -73,6 +73,20 @@ func TestLink(t *testing.T) {
 		if err != nil || len(list) != 1 || list[0].Origins()[0] != "https://192.0.2.10" {
 			t.Errorf("%+v %v", list, err)
 		}
+		// Both hold a router; the one with the people in it comes last.
+		routers, err := p.All.Live.Routers(t.Context(), zone.ID)
+		if err != nil || len(routers) != 2 || routers[0].ID != b.Credentials.Appliance || routers[0].InController || !routers[1].InController ||
+			routers[1].Participants != 17 || len(routers[0].Ports) != 2 || len(routers[0].Addresses) != 1 {
+			t.Errorf("%+v %v", routers, err)
+		}
+		b.Set(func(s *link.Status) { s.Media = nil })
+		portaltest.Wait(t, "a router without ports to be none", func() bool {
+			routers, err := p.All.Live.Routers(t.Context(), zone.ID)
+			return err == nil && len(routers) == 1
+		})
+		if st := states(t, p, who)[0]; time.Until(st.LinkExpires) < 6*24*time.Hour || time.Until(st.LinkExpires) > 8*24*time.Hour {
+			t.Errorf("the link's certificate ends %v", st.LinkExpires)
+		}
 		// A name reaches the machine.
 		if err := p.All.Zones.SetNames(t.Context(), who, a.Credentials.Appliance, zones.NamesInput{PublicName: "Meet.example.com", External: []string{"203.0.113.5"}}); err != nil {
 			t.Fatal(err)

@@ -26,6 +26,10 @@ func TestJudge(t *testing.T) {
 		"capacity": {func(s *State) { s.Status.Participants = 180 }, "capacity"},
 		"routers":  {func(s *State) { s.Status.Media = nil }, "routers"},
 		"problem":  {func(s *State) { s.Status.Problems = []link.Problem{{Code: "disk", Detail: "full"}} }, "problem"},
+		"link":     {func(s *State) { s.LinkExpires = now.Add(23 * time.Hour) }, "link-certificate"},
+		"link ok":  {func(s *State) { s.LinkExpires = now.Add(25 * time.Hour) }, ""},
+		"gap":      {func(s *State) { s.Status.Dropped, s.Status.DroppedAt = 3, now.Add(-time.Hour) }, "gap"},
+		"old gap":  {func(s *State) { s.Status.Dropped, s.Status.DroppedAt = 3, now.Add(-25*time.Hour) }, ""},
 	} {
 		st := good()
 		x.change(&st)
@@ -33,6 +37,38 @@ func TestJudge(t *testing.T) {
 		if _, ok := got[x.want]; x.want == "" && len(got) > 0 || x.want != "" && (len(got) != 1 || !ok) {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+	// Who is silent and whose certificate ends is both.
+	st := good()
+	st.Contact, st.LinkExpires = now.Add(-time.Hour), now.Add(-time.Minute)
+	if got := Judge(st, nil, now); len(got) != 2 || got["link-certificate"] != "2026-05-01 11:59 UTC" {
+		t.Errorf("%v", got)
+	}
+}
+
+// Who runs an older version than another one of its zone is told of, and the
+// newest is not; who is silent does not count.
+func TestJudgeVersion(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	one := func(version string, ago time.Duration) State {
+		return State{Role: link.Router, Version: version, Contact: now.Add(-ago), Status: link.Status{Clock: now.Add(-ago)}}
+	}
+	zone := []State{one("1.9.0", 0), one("1.10.0-rc.1", 0), one("1.10.0", 0), one("2.0.0", time.Hour)}
+	for i, want := range []string{"1.9.0 < 1.10.0", "1.10.0-rc.1 < 1.10.0", ""} {
+		if got := Judge(zone[i], zone, now)["version"]; got != want {
+			t.Errorf("%s: %q, want %q", zone[i].Version, got, want)
+		}
+	}
+	order := []string{"", "x", "0.9", "1.0.0-alpha", "1.0.0-beta", "v1.0.0", "1.0.1", "1.2", "1.10.0", "1.10.0.1"}
+	for i, a := range order {
+		for j, b := range order {
+			if got := older(a, b); got != (i < j) && !(i < 2 && j < 2) { // neither of two without a number
+				t.Errorf("%q before %q: %v", a, b, got)
+			}
+		}
+	}
+	if older("1.0.0+a", "1.0.0+b") || older("1.0.0", "1.0") || older("1.0", "1.0.0") {
+		t.Error("the same version is older than itself")
 	}
 }
 

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -329,16 +330,16 @@ func sortedKeys(m map[string]State) []string {
 	return out
 }
 
-const stateColumns = "l.appliance_id, l.zone_id, l.account_id, l.role, l.host, l.version, l.status, l.contact"
+const stateColumns = "l.appliance_id, l.zone_id, l.account_id, l.role, l.host, l.version, l.status, l.contact, p.expires"
 
 func scanState(scan func(...any) error) (State, error) {
 	var st State
 	var status string
-	var contact int64
-	if err := scan(&st.Appliance, &st.Zone, &st.Account, &st.Role, &st.Host, &st.Version, &status, &contact); err != nil {
+	var contact, expires int64
+	if err := scan(&st.Appliance, &st.Zone, &st.Account, &st.Role, &st.Host, &st.Version, &status, &contact, &expires); err != nil {
 		return st, err
 	}
-	st.Contact = store.FromMillis(contact)
+	st.Contact, st.LinkExpires = store.FromMillis(contact), store.FromMillis(expires)
 	return st, json.Unmarshal([]byte(status), &st.Status)
 }
 
@@ -385,5 +386,38 @@ func (s *Service) Controllers(ctx context.Context, zone string) ([]Controller, e
 		return nil
 	})
 	slices.SortStableFunc(out, func(a, b Controller) int { return a.Status.Participants - b.Status.Participants })
+	return out, err
+}
+
+// Routers returns the multimedia routers of a zone that run, those in controllers
+// too, the least loaded first.
+func (s *Service) Routers(ctx context.Context, zone string) ([]Router, error) {
+	out := []Router{}
+	now := s.now()
+	err := s.cfg.DB.Read(ctx, func(tx *store.Tx) error {
+		out = out[:0]
+		list, err := states(tx, "l.zone_id = ? AND l.contact >= ?", zone, store.Millis(now.Add(-link.SilentAfter)))
+		if err != nil {
+			return err
+		}
+		for _, st := range list {
+			if len(st.Status.Media) == 0 {
+				continue // no port of it answers
+			}
+			r := Router{ID: st.Appliance, Zone: st.Zone, Host: st.Host, Version: st.Version, InController: st.Role == link.Controller,
+				Addresses: st.Status.Addresses, Ports: st.Status.Media, Unreachable: st.Status.Unreachable, Participants: st.Status.Participants, Limit: st.Status.Limit, CPU: st.Status.CPU,
+				SendBits: st.Status.SendBits, ReceiveBits: st.Status.ReceiveBits, Contact: st.Contact}
+			var external string
+			if err := tx.Row("SELECT external FROM appliances WHERE id = ?", st.Appliance).Scan(&external); err != nil {
+				return err
+			}
+			if err := json.Unmarshal([]byte(external), &r.External); err != nil {
+				return err
+			}
+			out = append(out, r)
+		}
+		return nil
+	})
+	slices.SortStableFunc(out, func(a, b Router) int { return cmp.Compare(a.load(), b.load()) })
 	return out, err
 }

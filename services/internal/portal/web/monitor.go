@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/guard"
 	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/portal/live"
+	"github.com/parley-meet/parley/services/internal/portal/people"
 	"github.com/parley-meet/parley/services/internal/portal/zones"
 )
 
@@ -102,9 +104,10 @@ func (k *call) monitor(ctx context.Context) (monitorData, error) {
 // arrange makes the page of what is known at a time.
 func (k *call) arrange(d *monitorData, zoneList []zones.Zone, list []zones.Appliance, states []live.State, alerts []live.Alert, now time.Time) {
 	shape := fnv.New64a()
-	last := map[string]live.State{}
+	last, inZone := map[string]live.State{}, map[string][]live.State{}
 	for _, st := range states {
 		last[st.Appliance] = st
+		inZone[st.Zone] = append(inZone[st.Zone], st)
 	}
 	add := func(f liveField) liveField {
 		d.fields = append(d.fields, f)
@@ -122,7 +125,7 @@ func (k *call) arrange(d *monitorData, zoneList []zones.Zone, list []zones.Appli
 				continue
 			}
 			fmt.Fprintln(shape, a.ID, st.Host)
-			row := k.monitorRow(a, st, now, add)
+			row := k.monitorRow(a, st, inZone[st.Zone], now, add)
 			if a.Role == link.Controller {
 				v.Controllers = append(v.Controllers, row)
 			} else {
@@ -145,14 +148,14 @@ func (k *call) arrange(d *monitorData, zoneList []zones.Zone, list []zones.Appli
 	d.fields = append(d.fields, liveField{Key: "shape", State: d.Shape})
 }
 
-func (k *call) monitorRow(a zones.Appliance, st live.State, now time.Time, add func(liveField) liveField) monitorRow {
+func (k *call) monitorRow(a zones.Appliance, st live.State, zone []live.State, now time.Time, add func(liveField) liveField) monitorRow {
 	key := func(name string) string { return name + "." + a.ID }
 	w := k.words
 	r := monitorRow{ID: a.ID, Host: st.Host}
 	state, text := "ready", w.T("monitor.running.state")
 	if !st.Running(now) {
 		state, text = "unhealthy", w.T("monitor.silent")
-	} else if len(live.Judge(st, []live.State{st}, now)) > 0 {
+	} else if len(live.Judge(st, zone, now)) > 0 {
 		state = "starting"
 	}
 	r.State = add(liveField{Key: key("state"), Text: text, State: state})
@@ -336,6 +339,17 @@ func (p *Portal) monitorEndpoints() []endpoint {
 			}
 			m.Alerts, err = p.cfg.Live.Alerts(k.ctx(), k.who)
 			return m, err
+		}).With(read),
+		api.Get("/api/v1/connector/zones/{zone}/routers", "listRouters", "A zone's multimedia routers that run, with their load.", needAdmin, func(k *call) ([]live.Router, error) {
+			c, err := p.cfg.Zones.Get(k.ctx(), k.who)
+			if err != nil {
+				return nil, err
+			}
+			zone := k.r.PathValue("zone")
+			if !slices.ContainsFunc(c.Zones, func(z zones.Zone) bool { return z.ID == zone }) {
+				return nil, people.ErrUnknown
+			}
+			return p.cfg.Live.Routers(k.ctx(), zone)
 		}).With(read),
 		api.Get("/api/v1/connector/zones/{zone}/history", "getHistory", "A zone's history.", needAdmin, func(k *call) (live.History, error) {
 			name := k.r.URL.Query().Get("range")
