@@ -30,7 +30,7 @@ func Backup(ctx context.Context, cfg Config, path string, out io.Writer, log *sl
 	if err != nil {
 		return err
 	}
-	defer s.db.Close()
+	defer s.end(&err)
 	tmp := path + ".part"
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("%s is there already", path)
@@ -69,7 +69,7 @@ func Backup(ctx context.Context, cfg Config, path string, out io.Writer, log *sl
 }
 
 // Restore brings a backup into the empty database of the settings.
-func Restore(ctx context.Context, cfg Config, path string, out io.Writer, log *slog.Logger) error {
+func Restore(ctx context.Context, cfg Config, path string, out io.Writer, log *slog.Logger) (err error) {
 	if _, err := cfg.check(); err != nil {
 		return err
 	}
@@ -85,7 +85,10 @@ func Restore(ctx context.Context, cfg Config, path string, out io.Writer, log *s
 	if err != nil {
 		return err
 	}
-	defer free()
+	defer func() {
+		free()
+		err = errors.Join(err, handOver(cfg.Dir))
+	}()
 	h, rows, err := backup.Restore(ctx, f, cfg.Database, log)
 	if err != nil {
 		return err
@@ -96,12 +99,12 @@ func Restore(ctx context.Context, cfg Config, path string, out io.Writer, log *s
 }
 
 // AddOperator makes the person of an address an operator.
-func AddOperator(ctx context.Context, cfg Config, email string, out io.Writer, log *slog.Logger) error {
+func AddOperator(ctx context.Context, cfg Config, email string, out io.Writer, log *slog.Logger) (err error) {
 	s, err := open(ctx, cfg, log, 0)
 	if err != nil {
 		return err
 	}
-	defer s.db.Close()
+	defer s.end(&err)
 	path, err := people.MakeOperator(ctx, s.db, email, "")
 	if text := said(err); text != "" {
 		return fmt.Errorf("%q: %s", email, text)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -75,6 +76,12 @@ func open(ctx context.Context, cfg Config, log *slog.Logger, need int) (*state, 
 func (s *state) close() {
 	s.db.Close()
 	s.free()
+}
+
+// end is close after a command.
+func (s *state) end(err *error) {
+	s.close()
+	*err = errors.Join(*err, handOver(s.cfg.Dir))
 }
 
 // unlock reads the master key, or makes one for a database that has nothing

@@ -37,8 +37,8 @@ func (s *state) blobs(ctx context.Context) (releases.Blobs, error) {
 
 // Publish lets accounts download what mkovf wrote to a folder, also while the
 // portal runs. version is for files that name none, or to be sure; else "".
-func Publish(ctx context.Context, cfg Config, dir, version string, notes Notes, out Out, log *slog.Logger) error {
-	version, err := releases.VersionIn(dir, version)
+func Publish(ctx context.Context, cfg Config, dir, version string, notes Notes, out Out, log *slog.Logger) (err error) {
+	version, err = releases.VersionIn(dir, version)
 	if err != nil {
 		return unpublished(dir, err)
 	}
@@ -47,7 +47,7 @@ func Publish(ctx context.Context, cfg Config, dir, version string, notes Notes, 
 	if err != nil {
 		return err
 	}
-	defer s.db.Close()
+	defer s.end(&err)
 	b, err := s.blobs(ctx)
 	if err != nil {
 		return err
