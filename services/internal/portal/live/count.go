@@ -8,7 +8,7 @@ import (
 )
 
 // AlertCodes are all that an alert can have.
-var AlertCodes = []string{"silent", "clock", "certificate", "capacity", "routers", "problem"}
+var AlertCodes = []string{"silent", "clock", "certificate", "capacity", "routers", "version", "link-certificate", "gap", "problem"}
 
 // Counts are figures of all accounts together.
 type Counts struct {
