@@ -135,24 +135,45 @@ func every(ctx context.Context, d time.Duration, f func(context.Context)) error 
 }
 
 func (s *Service) listen(ctx context.Context, sub *store.Subscription) error {
+	zones := map[string]bool{} // to look at: one whose account changes it all the time is looked at once
+	hear := func(n store.Note) {
+		if n.Topic != topicHere {
+			s.notes.Add(1)
+		}
+		switch n.Topic {
+		case topicHere:
+			s.elsewhere(n.Payload)
+		case s.cfg.Revoked:
+			s.look(ctx, func(c *conn) bool { return c.id.Appliance == n.Payload })
+		case s.cfg.Changed:
+			zones[n.Payload] = true
+		case store.TopicAll:
+			s.look(ctx, nil)
+		}
+	}
 	for {
 		select {
 		case n := <-sub.C:
-			if n.Topic != topicHere {
-				s.notes.Add(1)
-			}
-			switch n.Topic {
-			case topicHere:
-				s.elsewhere(n.Payload)
-			case s.cfg.Revoked:
-				s.look(ctx, func(c *conn) bool { return c.id.Appliance == n.Payload })
-			case s.cfg.Changed:
-				s.look(ctx, func(c *conn) bool { return c.id.Zone == n.Payload })
-			case store.TopicAll:
-				s.look(ctx, nil)
-			}
+			hear(n)
 		case <-ctx.Done():
 			return nil
+		}
+		for len(zones) > 0 {
+			for more := true; more; {
+				select {
+				case n := <-sub.C:
+					hear(n)
+				default:
+					more = false
+				}
+			}
+			for zone := range zones {
+				delete(zones, zone)
+				s.look(ctx, func(c *conn) bool { return c.id.Zone == zone })
+				if ctx.Err() != nil {
+					return nil
+				}
+			}
 		}
 	}
 }
