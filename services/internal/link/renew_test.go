@@ -20,6 +20,7 @@ func TestRenewal(t *testing.T) {
 	a.linked()
 	b.linked()
 	id := a.kept.Appliance
+	generation := int64(0)
 	for i := range 4 {
 		r.pass(130 * time.Hour) // 2/3 of a week are 112, and 1/12 more are 126
 		a.Changed()
@@ -33,6 +34,12 @@ func TestRenewal(t *testing.T) {
 		if c := a.Connection(); c.Why != "" {
 			t.Fatalf("%+v", c)
 		}
+		// It is another configuration by its number too.
+		c, _, _ := b.got()
+		if c.Generation <= generation {
+			t.Errorf("generation %d after %d", c.Generation, generation)
+		}
+		generation = c.Generation
 	}
 	// The one before the last is good for nothing any more.
 	if s := b.serials(id); slices.Contains(s[:1], s[1]) {
