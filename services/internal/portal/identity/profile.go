@@ -117,9 +117,9 @@ func (s *Service) AskEmail(ctx context.Context, who people.Actor, email, passwor
 		}
 		m := mail.Message{To: email, Kind: "email", Language: language}
 		// An address that somebody has is told in the mail alone.
-		if _, err := people.FindUser(tx, email); err == nil {
+		if had, err := people.FindUser(tx, email); err == nil && !unclaimed(had) {
 			m.Kind, m.Link = "taken", "/reset"
-		} else if !errors.Is(err, store.ErrNotFound) {
+		} else if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		} else {
 			if err := people.DropLinks(tx, people.LinkEmail, u.ID); err != nil {
@@ -157,10 +157,7 @@ func (s *Service) ConfirmEmail(ctx context.Context, link, from string) error {
 		if u.State != people.Active {
 			return people.ErrLink
 		}
-		if _, err := people.FindUser(tx, l.Data); !errors.Is(err, store.ErrNotFound) {
-			if err == nil {
-				err = people.ErrLink
-			}
+		if err := claim(tx, l.Data, from); err != nil {
 			return err
 		}
 		if _, err := tx.Exec("UPDATE users SET email = ?, stamp = stamp + 1 WHERE id = ?", l.Data, u.ID); err != nil {

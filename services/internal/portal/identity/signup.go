@@ -284,14 +284,7 @@ func (s *Service) Verify(ctx context.Context, link, password, from string) (peop
 		if _, err := people.TakeLink(tx, people.LinkVerify, link, now); err != nil {
 			return err
 		}
-		switch had, err := people.FindUser(tx, p.Email); {
-		case err == nil && unclaimed(had):
-			if err := disown(tx, had, from); err != nil {
-				return err
-			}
-		case err == nil:
-			return people.ErrLink // another link of the same address came first
-		case !errors.Is(err, store.ErrNotFound):
+		if err := claim(tx, p.Email, from); err != nil {
 			return err
 		}
 		a, err := people.InsertAccount(tx, people.Account{Name: p.Account, Type: p.Type, DefaultKind: people.KindBasic})
@@ -319,6 +312,21 @@ func (s *Service) Verify(ctx context.Context, link, password, from string) (peop
 // none.
 func unclaimed(u people.User) bool {
 	return u.State == people.Invited && u.Role != people.Owner && !u.Operator
+}
+
+// claim makes an address free for one who has proven it; people.ErrLink when it is
+// somebody's: another link of the same address came first.
+func claim(tx *store.Tx, email, from string) error {
+	had, err := people.FindUser(tx, email)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err == nil && !unclaimed(had):
+		return people.ErrLink
+	case err != nil:
+		return err
+	}
+	return disown(tx, had, from)
 }
 
 // disown takes a person who is unclaimed out of the account that has invited him.

@@ -302,6 +302,15 @@ func TestInvitedAddressIsNotKept(t *testing.T) {
 			t.Error("the account is told nothing")
 		}
 	}
+	// So does who is there, and changes to an address of his own.
+	_, owner := p.Account("Other", people.Business)
+	setPassword(t, p, owner, testPassword)
+	e.JSON("POST", "/api/v1/users", obj{"email": "new@example.com"}, nil)
+	p.Client(owner).JSON("POST", "/api/v1/profile/email", obj{"email": "new@example.com", "password": testPassword}, nil)
+	p.Stranger().JSON("POST", "/api/v1/profile/email/confirm", obj{"link": secretOf(t, p, links(t, p, "new@example.com", "email")[0], "/email")}, nil)
+	if u := p.Find("new@example.com"); u.ID != owner.ID {
+		t.Errorf("%+v", u)
+	}
 	// One who is there already is not taken away.
 	if a := p.Stranger().Do("POST", "/api/v1/signup", signUp(evil.Email)); a.Status != http.StatusOK || len(links(t, p, evil.Email, "taken")) != 1 {
 		t.Errorf("%d %s", a.Status, a.Body)
