@@ -74,27 +74,31 @@ const (
 	maxDomains    = 50
 	discoverLimit = 10 * time.Second
 	discoverKeep  = time.Hour
+	refusedKeep   = 10 * time.Second
 	// ProviderTTL is how long somebody may take at the provider.
 	ProviderTTL = 10 * time.Minute
 )
 
 // discovered keeps what providers say of themselves; their keys it fetches anew
-// by itself.
+// by itself. One that does not answer is asked by one request at a time, and not
+// again for refusedKeep: strangers can have it asked, by a link on the sign-in page.
 type discovered struct {
 	client *http.Client
 	mu     sync.Mutex
-	m      map[string]found // by issuer
+	m      map[string]*found // by issuer
 }
 
 type found struct {
-	p  *oidc.Provider
-	at time.Time
+	turn chan struct{} // held by who asks, and for what is below
+	p    *oidc.Provider
+	err  error
+	at   time.Time
 }
 
 func newDiscovered() *discovered {
 	return &discovered{client: &http.Client{Timeout: discoverLimit, Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: discoverLimit, MaxResponseHeaderBytes: 64 << 10, IdleConnTimeout: time.Minute,
-	}}, m: map[string]found{}}
+	}}, m: map[string]*found{}}
 }
 
 // Trust makes providers trusted whose authority is not among the usual ones.
@@ -104,25 +108,38 @@ func (s *Service) Trust(c *tls.Config) {
 	s.oidc.client.Transport = t
 }
 
-func (d *discovered) get(ctx context.Context, issuer string) (*oidc.Provider, error) {
+// get returns an issuer's provider; anew asks although it did not answer lately.
+func (d *discovered) get(ctx context.Context, issuer string, anew bool) (*oidc.Provider, error) {
 	d.mu.Lock()
-	f, ok := d.m[issuer]
+	f := d.m[issuer]
+	if f == nil {
+		if len(d.m) >= 2*maxProviders {
+			clear(d.m)
+		}
+		f = &found{turn: make(chan struct{}, 1)}
+		d.m[issuer] = f
+	}
 	d.mu.Unlock()
-	if ok && time.Since(f.at) < discoverKeep {
+	select {
+	case f.turn <- struct{}{}:
+		defer func() { <-f.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	switch age := time.Since(f.at); {
+	case f.p != nil && age < discoverKeep:
 		return f.p, nil
+	case f.err != nil && age < refusedKeep && !anew:
+		return nil, f.err
 	}
 	// The provider keeps the context for fetching keys later: only its client.
 	p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), d.client), issuer)
-	if err != nil {
-		return nil, err
+	if err != nil && f.p != nil { // what it said before is as good
+		f.at = time.Now().Add(refusedKeep - discoverKeep)
+		return f.p, nil
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.m) >= 2*maxProviders {
-		clear(d.m)
-	}
-	d.m[issuer] = found{p, time.Now()}
-	return p, nil
+	f.p, f.err, f.at = p, err, time.Now()
+	return p, err
 }
 
 const providerColumns = "id, label, issuer, client_id, domains, COALESCE(account_id, '')"
@@ -195,7 +212,7 @@ func (s *Service) AddProvider(ctx context.Context, who people.Actor, in Provider
 	}
 	dctx, cancel := context.WithTimeout(ctx, discoverLimit)
 	defer cancel()
-	if _, err := s.oidc.get(dctx, in.Issuer); err != nil {
+	if _, err := s.oidc.get(dctx, in.Issuer, true); err != nil {
 		return Provider{}, fault.New("issuer", "oidc-issuer", api.Cut(err.Error(), 200))
 	}
 	p := Provider{ID: in.ID, Label: in.Label, Issuer: in.Issuer, ClientID: in.ClientID, Domains: in.Domains, Account: in.Account}
@@ -273,7 +290,7 @@ func (s *Service) provider(ctx context.Context, id, redirect string) (Provider, 
 	if err != nil {
 		return p, nil, nil, err
 	}
-	op, err := s.oidc.get(ctx, p.Issuer)
+	op, err := s.oidc.get(ctx, p.Issuer, false)
 	if err != nil {
 		return p, nil, nil, fmt.Errorf("%w: %w", ErrProvider, err)
 	}

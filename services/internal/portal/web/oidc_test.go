@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/oauth2-proxy/mockoidc"
@@ -221,6 +223,32 @@ func TestProviderMixUp(t *testing.T) {
 	back = honest.away(t, c, honestID, "/", who("1", owner.Email, true))
 	if a := c.Do("GET", back+"&iss="+url.QueryEscape(honest.Issuer()), nil); a.Header.Get("Location") != "/" || cookieOf(c, sessionCookie) == "" {
 		t.Errorf("%d %v", a.Status, a.Header)
+	}
+}
+
+// Strangers do not have a provider asked again and again that does not answer.
+func TestProviderIsDown(t *testing.T) {
+	p := portaltest.New(t)
+	o := newProvider(t, p)
+	var asked atomic.Int64
+	down := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		http.Error(w, "down", http.StatusInternalServerError)
+	}))
+	t.Cleanup(down.Close)
+	id := o.add(t, p, "")
+	exec(t, p, "UPDATE providers SET issuer = ? WHERE id = ?", down.URL, id)
+	var wg sync.WaitGroup
+	for range 30 {
+		wg.Go(func() {
+			if a := p.Stranger().Do("GET", "/login/oidc/"+id, nil); a.Header.Get("Location") != "/login?ended=provider" {
+				t.Errorf("%d %v", a.Status, a.Header)
+			}
+		})
+	}
+	wg.Wait()
+	if n := asked.Load(); n != 1 {
+		t.Errorf("it was asked %d times", n)
 	}
 }
 
