@@ -33,7 +33,10 @@ var dictionary = look.MustLoad(wordFiles, "words")
 
 // Bounds of the outbox.
 const (
-	maxWaiting = 10000 // mails that are not sent; then Queue returns ErrFull
+	// maxWaiting is how many mails that are not sent there can be; then Queue
+	// returns ErrFull. Invitations take half of it, so that no account keeps
+	// others' resets out, and warnings have room beyond it.
+	maxWaiting = 10000
 	// maxHour is how many mails one address gets in an hour, sent or waiting;
 	// more are left out, so that nobody's mailbox is flooded by strangers who type
 	// his address into forms.
@@ -80,9 +83,12 @@ func Queue(tx *store.Tx, v *vault.Vault, m Message, ttl time.Duration) error {
 	var n int
 	// Warnings are counted by themselves: strangers who ask for resets must not
 	// keep back the one that tells of their success.
-	among := "NOT IN"
-	if m.Kind == warnings[0] || m.Kind == warnings[1] {
-		among = "IN"
+	among, most := "NOT IN", maxWaiting
+	switch m.Kind {
+	case warnings[0], warnings[1]:
+		among, most = "IN", 2*maxWaiting
+	case "invite": // an account's admin sends as many as he likes
+		most = maxWaiting / 2
 	}
 	if err := tx.Row("SELECT COUNT(*) FROM mails WHERE address = ? AND created > ? AND kind "+among+" (?, ?)",
 		m.To, store.Millis(now.Add(-time.Hour)), warnings[0], warnings[1]).Scan(&n); err != nil {
@@ -94,7 +100,7 @@ func Queue(tx *store.Tx, v *vault.Vault, m Message, ttl time.Duration) error {
 	if err := tx.Row("SELECT COUNT(*) FROM mails WHERE sent = 0").Scan(&n); err != nil {
 		return err
 	}
-	if n >= maxWaiting {
+	if n >= most {
 		return ErrFull
 	}
 	for i, a := range m.Args {

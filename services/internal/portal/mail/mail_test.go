@@ -311,6 +311,45 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// An account that invites without end keeps out no resets, and strangers who ask
+// for those no warning.
+func TestShares(t *testing.T) {
+	b := newBox(t)
+	waiting := 0
+	fill := func(to int) {
+		t.Helper()
+		if err := b.db.Write(t.Context(), func(tx *store.Tx) error {
+			for ; waiting < to; waiting++ {
+				if _, err := tx.Exec("INSERT INTO mails (id, address, kind, message, created, expires, next) VALUES (?,?,'invite',?,?,?,0)", store.NewID(), "x@example.com", []byte{}, store.Millis(time.Now()), store.Millis(time.Now().Add(time.Hour))); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(kind string) error {
+		return queue(t, b, Message{To: kind + "@example.com", Kind: kind, Args: []string{"a", "b"}}, time.Hour)
+	}
+	fill(maxWaiting / 2)
+	if err := ask("invite"); !errors.Is(err, ErrFull) {
+		t.Errorf("an invitation: %v", err)
+	}
+	if err := ask("reset"); err != nil {
+		t.Errorf("a reset: %v", err)
+	}
+	fill(maxWaiting)
+	if err := ask("reset"); !errors.Is(err, ErrFull) {
+		t.Errorf("a reset: %v", err)
+	}
+	for _, kind := range warnings {
+		if err := ask(kind); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
 func TestBounds(t *testing.T) {
 	b := newBox(t)
 	for i := range maxHour + 1 {
