@@ -32,6 +32,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -132,7 +133,12 @@ func (db *DB) openSQLite(path string) error {
 		return fmt.Errorf("database %s: %w", path, err)
 	}
 	// The first connection sets the journal's mode, before readers come.
-	if err := db.write.Ping(); err != nil {
+	// For that SQLite does not wait while another process does the same.
+	err = db.write.Ping()
+	for end := time.Now().Add(busyTimeout); again(err) && time.Now().Before(end); err = db.write.Ping() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
 		db.write.Close()
 		return fmt.Errorf("database %s: %w", path, err)
 	}
@@ -147,13 +153,14 @@ func (db *DB) openSQLite(path string) error {
 // private keeps others on the machine out of the database's files. SQLite makes
 // the other two with the mode of the first, which may be empty.
 func private(path string) error {
-	// Nobody has it open yet: closing a file drops a process's locks of it (POSIX).
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	// Made without being opened: to close it again would drop the locks that another
+	// connection of this process has by then (POSIX).
+	err := syscall.Mknod(path, syscall.S_IFREG|0o600, 0)
 	if err == nil {
-		return f.Close()
+		return nil
 	}
 	if !errors.Is(err, fs.ErrExist) {
-		return err
+		return &fs.PathError{Op: "make", Path: path, Err: err}
 	}
 	for _, end := range []string{"", "-wal", "-shm"} {
 		info, err := os.Stat(path + end)
