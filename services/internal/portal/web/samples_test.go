@@ -132,7 +132,7 @@ var samples = map[string]sampler{
 		return object{"directory": "https://acme.example/directory", "email": w.marker + "-acme@example.com", "terms": false, "method": "http-01"}
 	}),
 
-	"getMonitor": plain, "getHistory": of("zone"),
+	"getMonitor": plain, "getHistory": of("zone"), "listRouters": of("zone"),
 
 	"listReleases": plain, "linkRelease": func(w *world) sample {
 		v := release(w, false)
