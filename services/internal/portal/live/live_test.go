@@ -2,7 +2,6 @@ package live_test
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
@@ -120,44 +119,6 @@ func TestEventsOnce(t *testing.T) {
 		}
 	}
 	portaltest.Wait(t, "all events to be taken", func() bool { n, _ := a.Client.Waiting(); return n == 0 })
-}
-
-// An appliance's earlier connection that has not noticed that it is over says
-// nothing that counts: what comes late is not taken for what is.
-func TestSuperseded(t *testing.T) {
-	p := portaltest.New(t)
-	who, _, token := enabled(t, p, "Acme")
-	c := enrolled(t, p, token, "controller-1")
-	hello := `{"boot":"b","version":"1","host":"controller-1","status":{"participants":1}}`
-	first, second := dial(t, p, c), dial(t, p, c)
-	first.say("hello", hello)
-	if _, ok := first.until(link.KindWelcome); !ok {
-		t.Fatal("no welcome")
-	}
-	second.say("hello", hello)
-	if _, ok := second.until(link.KindWelcome); !ok {
-		t.Fatal("no welcome")
-	}
-	for range 5 {
-		first.say("status", `{"participants":99}`)
-		first.say("event", `{"number":1,"name":"meeting.started","data":{}}`)
-	}
-	second.say("event", `{"number":1,"name":"x","data":{}}`)
-	if _, ok := second.until(link.KindAck); !ok {
-		t.Fatal("no answer")
-	}
-	if m, ok := first.until(link.KindBye); !ok || !strings.Contains(string(m.Body), link.WhySuperseded) {
-		t.Errorf("%s", m.Body)
-	}
-	portaltest.Wait(t, "one link in all", func() bool { return p.All.Live.Links() == 1 })
-	second.say("status", `{"meetings":7,"participants":1}`)
-	portaltest.Wait(t, "its state", func() bool {
-		l := states(t, p, who)
-		if len(l) == 1 && l[0].Status.Participants == 99 {
-			t.Fatal("the earlier connection is heard")
-		}
-		return len(l) == 1 && l[0].Status.Meetings == 7
-	})
 }
 
 // Two instances on one database: what is linked to the first is shown by the
