@@ -161,7 +161,7 @@ func (p *packer) spec(v config.Variant, img *image.Result, vmdkName string, size
 		ID: v.Name, Name: v.Title, Product: v.Title, Vendor: "Parley",
 		Version: p.version.String, FullVersion: p.version.String,
 		Annotation: ovf.Text{EN: what.EN + consoleIs.EN, RU: what.RU + consoleIs.RU},
-		CPUs: cpus, MemoryMiB: int64(memory),
+		CPUs:       cpus, MemoryMiB: int64(memory),
 		Disk:       ovf.Disk{File: vmdkName, Size: size, CapacityMiB: img.Size / layout.MiB, Populated: img.Used},
 		Firmware:   firmware,
 		Serial:     true,
