@@ -71,9 +71,11 @@ func TestPortal(t *testing.T) {
 	if len(p.Capabilities) != 0 || p.Control != "" || len(p.User.Groups) != 0 || len(p.Access.Write) != 0 || p.Access.ConnectAny {
 		t.Errorf("the portal may more than it needs: %+v", p)
 	}
-	serial := base[slices.IndexFunc(base, func(s Service) bool { return s.Name == "console-serial" })]
-	if want := []string{"-appliance", fmt.Sprint(serial.User.ID)}; !slices.Equal(p.Arguments, want) {
-		t.Errorf("the portal is called with %q, want the serial console's user: %q", p.Arguments, want)
+	id := func(name string) uint32 {
+		return base[slices.IndexFunc(base, func(s Service) bool { return s.Name == name })].User.ID
+	}
+	if want := []string{"-appliance", fmt.Sprintf("%d,%d", id("console-serial"), id("console-web"))}; !slices.Equal(p.Arguments, want) {
+		t.Errorf("the portal is called with %q, want the consoles' users: %q", p.Arguments, want)
 	}
 }
 

@@ -52,7 +52,7 @@ func TestPortal(t *testing.T) {
 	old := v.setupLink(`Оператора ещё нет`)
 	v.want("language en", "English")
 	link := v.setupLink(`It has no operator yet`)
-	v.until("services", `portal portal running .*no operator yet, see the command portal`)
+	v.until("services", `portal portal running .*no operator yet`)
 
 	c := v.outside(443)
 	if status, text := c.get("/healthz", ""); status != http.StatusOK || text != "ok\n" {
@@ -115,8 +115,35 @@ func TestPortal(t *testing.T) {
 	if status, text := c.get("/", "en"); status != http.StatusOK || !strings.Contains(text, "Olga") {
 		t.Errorf("the operator's page: %d\n%s", status, text)
 	}
+	v.webConsole()
 	v.off()
 	private(t, disk, part(t, size, layout.Perm))
+}
+
+// webConsole logs in there and asks for a link, which there is none any more.
+func (v *vm) webConsole() {
+	v.t.Helper()
+	const at, form, text = "https://10.0.2.15:5480", "application/x-www-form-urlencoded", "application/json"
+	c := v.outside(qemutest.ConsolePort)
+	for _, step := range []struct {
+		method, path, kind, body string
+		status                   int
+		want                     string
+	}{
+		{http.MethodPost, "/login", form, url.Values{"name": {"admin"}, "password": {v.password}}.Encode(), http.StatusSeeOther, ""},
+		{http.MethodPut, "/api/v1/account/password", text, fmt.Sprintf(`{"current":%q,"new":%q,"confirm":%q}`, v.password, newPassword, newPassword), http.StatusNoContent, ""},
+		{http.MethodGet, "/", "", "", http.StatusOK, "portal"},
+		{http.MethodPost, "/api/v1/portal/link", "", "", http.StatusUnprocessableEntity, "who signs in at " + portalAt},
+	} {
+		header := map[string]string{"Accept-Language": "en"}
+		if step.kind != "" {
+			header["Content-Type"] = step.kind
+		}
+		status, got, err := c.ask(step.method, at+step.path, header, step.body)
+		if err != nil || status != step.status || !strings.Contains(got, step.want) {
+			v.t.Fatalf("web console: %s %s: %d, %v, want %d with %q:\n%.2000s", step.method, step.path, status, err, step.status, step.want, got)
+		}
+	}
 }
 
 // private looks at who may enter what on /perm, and whether it is sound.

@@ -59,10 +59,8 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 		Settings:    terminal.SettingsPath,
 		Recovered:   terminal.RecoveredPath,
 		WebPort:     int(port),
-		Portal: func(ctx context.Context, req portalctl.Request) (portalctl.Answer, error) {
-			return portalctl.Ask(ctx, portalctl.Socket, req)
-		},
-		Log: log,
+		Portal:      askPortal,
+		Log:         log,
 	})
 	g, ctx := errgroup.WithContext(ctx)
 	for _, name := range terminals {
@@ -78,4 +76,9 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 	g.Go(func() error { return c.Poll(ctx) })
 	g.Go(func() error { return line.Run(ctx, c.Check) })
 	return g.Wait()
+}
+
+// askPortal asks the portal that runs here, where one does.
+func askPortal(ctx context.Context, req portalctl.Request) (portalctl.Answer, error) {
+	return portalctl.Ask(ctx, portalctl.Socket, req)
 }

@@ -64,6 +64,7 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 		Interfaces:  nic.List,
 		Certificate: certs,
 		Cutting:     []string{webName, networkName},
+		Portal:      askPortal,
 		Log:         log,
 	})
 	l, err := net.Listen("tcp", listen)

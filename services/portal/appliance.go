@@ -70,7 +70,7 @@ func (a *appliance) run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return line.Run(ctx, a.check) })
-	g.Go(func() error { return portalctl.Serve(ctx, a.socket, uint32(a.cfg.Appliance), a.ask, a.log) })
+	g.Go(func() error { return portalctl.Serve(ctx, a.socket, a.cfg.Appliance, a.ask, a.log) })
 	g.Go(func() error { return a.keep(ctx) })
 	return g.Wait()
 }
@@ -164,8 +164,6 @@ func (a *appliance) now() (*server.Running, portalctl.Wait, error) {
 
 // What the consoles show beside the service. They have the words "detail."+TEXT
 // for each.
-const noOperator = "no operator yet, see the command portal"
-
 var detailOf = map[portalctl.Wait]string{portalctl.WaitStart: "starting", portalctl.WaitAddress: "waits for an address"}
 
 // check is a liveness.Check.
@@ -187,7 +185,7 @@ func (a *appliance) check() (string, error) {
 		return "", fmt.Errorf("database: %w", err)
 	}
 	if !operated {
-		return noOperator, nil
+		return portalctl.NoOperator, nil
 	}
 	return r.URL(), nil
 }

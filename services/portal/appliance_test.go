@@ -155,7 +155,7 @@ func TestApplianceServes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if detail == noOperator {
+		if detail == portalctl.NoOperator {
 			break
 		}
 		if time.Now().After(end) {

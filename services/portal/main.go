@@ -17,6 +17,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"syscall"
 
 	_ "golang.org/x/crypto/x509roots/fallback" // where the system has none
@@ -106,7 +108,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		_, err := fmt.Fprintln(stdout, "Parley portal", version())
 		return err
 	}
-	if cfg.Appliance != 0 {
+	if len(cfg.Appliance) > 0 {
 		return newAppliance(cfg, log).run(ctx)
 	}
 	return server.Serve(ctx, cfg, outOf(stdout), log)
@@ -144,7 +146,17 @@ func settings(args []string, stderr io.Writer) (cfg server.Config, rel release, 
 	fs.StringVar(&rel.version, "version", "", "of publish: the `version`, when the files name none or to be sure")
 	fs.StringVar(&rel.EN, "notes-en", "", "of publish: what is new in English, a `file` of text")
 	fs.StringVar(&rel.RU, "notes-ru", "", "of publish: what is new in Russian, a `file` of text")
-	fs.UintVar(&cfg.Appliance, "appliance", 0, "run as a service of the appliance, whose user `N` may ask for the first operator's link")
+	fs.Func("appliance", "run as a service of the appliance, whose consoles' users are in the `list`", func(list string) error {
+		cfg.Appliance = nil // the flags are read twice
+		for _, id := range strings.Split(list, ",") {
+			n, err := strconv.ParseUint(id, 10, 31)
+			if err != nil || n == 0 {
+				return fmt.Errorf("%q is no user's number", id)
+			}
+			cfg.Appliance = append(cfg.Appliance, uint32(n))
+		}
+		return nil
+	})
 	fs.BoolVar(&print, "print", false, "of install: show the unit and write nothing")
 	fs.Usage = func() {
 		fmt.Fprint(stderr, usage)

@@ -1,8 +1,8 @@
-// Package portalctl is what the console on the machine's serial line and screen
-// asks of a portal that is a service of the appliance: where it is, a link for its
-// first operator, another certificate. Whoever has the link becomes the operator,
-// so it is in no file and in no log: it is made when it is asked for. One user is
-// answered, whom the kernel vouches for (SO_PEERCRED), and nobody else.
+// Package portalctl is what the appliance's consoles ask of a portal that is a
+// service of it: where it is, a link for its first operator, another certificate.
+// Whoever has the link becomes the operator, so it is in no file and in no log: it
+// is made when it is asked for. The consoles' users are answered, whom the kernel
+// vouches for (SO_PEERCRED), and nobody else.
 //
 // An exchange is one connection to a unix socket: the console writes a Request in
 // JSON and shuts its half, the portal writes an Answer and closes. They are served
@@ -21,6 +21,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,9 @@ import (
 
 // Socket is where the portal of an appliance answers.
 var Socket = filepath.Join(layout.RunDir, "portal", "setup.sock")
+
+// NoOperator is the service's detail while nobody operates the portal.
+const NoOperator = "no operator yet"
 
 // Timeout is for a whole exchange.
 const Timeout = 5 * time.Second
@@ -89,9 +93,9 @@ const (
 	Expired Problem = "dates" // its time is over or has not begun
 )
 
-// Serve answers on the socket path until ctx ends, to processes of user reader;
+// Serve answers on the socket path until ctx ends, to processes of the readers;
 // others are closed without a word.
-func Serve(ctx context.Context, path string, reader uint32, answer func(context.Context, Request) Answer, log *slog.Logger) error {
+func Serve(ctx context.Context, path string, readers []uint32, answer func(context.Context, Request) Answer, log *slog.Logger) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -113,15 +117,15 @@ func Serve(ctx context.Context, path string, reader uint32, answer func(context.
 		if err != nil {
 			return fmt.Errorf("portal's socket: %w", err)
 		}
-		exchange(ctx, c, reader, answer, log)
+		exchange(ctx, c, readers, answer, log)
 		c.Close()
 	}
 }
 
-func exchange(ctx context.Context, c *net.UnixConn, reader uint32, answer func(context.Context, Request) Answer, log *slog.Logger) {
+func exchange(ctx context.Context, c *net.UnixConn, readers []uint32, answer func(context.Context, Request) Answer, log *slog.Logger) {
 	uid, err := user(c)
-	if err != nil || uid != reader {
-		log.Warn("somebody else than the console asked the portal", "user", uid, "error", err)
+	if err != nil || !slices.Contains(readers, uid) {
+		log.Warn("somebody else than a console asked the portal", "user", uid, "error", err)
 		return
 	}
 	_ = c.SetDeadline(time.Now().Add(Timeout))
@@ -138,7 +142,7 @@ func exchange(ctx context.Context, c *net.UnixConn, reader uint32, answer func(c
 		a = answer(ctx, req)
 		cancel()
 	}
-	log.Info("the console asked the portal", "op", string(req.Op), "link", a.Link != "", "problem", string(a.Problem), "error", a.Error)
+	log.Info("a console asked the portal", "user", uid, "op", string(req.Op), "link", a.Link != "", "problem", string(a.Problem), "error", a.Error)
 	_ = json.NewEncoder(c).Encode(a) // who went away gets none
 }
 

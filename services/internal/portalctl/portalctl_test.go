@@ -23,7 +23,7 @@ func start(t *testing.T, reader uint32, a Answer) (string, *bytes.Buffer) {
 	done := make(chan error, 1)
 	log := new(bytes.Buffer) // read after the end
 	go func() {
-		done <- Serve(ctx, path, reader, func(_ context.Context, req Request) Answer { a.Problem = Problem(req.Email); return a }, slog.New(slog.NewTextHandler(log, nil)))
+		done <- Serve(ctx, path, []uint32{reader + 7, reader}, func(_ context.Context, req Request) Answer { a.Problem = Problem(req.Email); return a }, slog.New(slog.NewTextHandler(log, nil)))
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -51,7 +51,7 @@ func asPortal(r *rig) *answers {
 	r.c.cfg.Portal = p.ask // before anybody has logged in
 	r.server.Change(func(s *control.Status) {
 		s.Role = rolePortal
-		s.Services = []control.Service{{Name: "portal", Title: "portal", State: control.StateReady, PID: 106, Detail: "no operator yet, see the command portal"}}
+		s.Services = []control.Service{{Name: "portal", Title: "portal", State: control.StateReady, PID: 106, Detail: portalctl.NoOperator}}
 	})
 	return p
 }
@@ -59,7 +59,7 @@ func asPortal(r *rig) *answers {
 func TestPortalCommand(t *testing.T) {
 	r := newRig(t)
 	p := asPortal(r)
-	if out := r.expect(`see the command portal\)[^$]*login: `); !strings.Contains(out, "portal: running (no operator yet") {
+	if out := r.expect(`portal: running \(no operator[^$]*login: `); !strings.Contains(out, "portal: running (no operator yet)") {
 		t.Errorf("the banner:\n%s", out)
 	}
 	r.send("admin\r")

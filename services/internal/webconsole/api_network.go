@@ -131,6 +131,7 @@ func (c *Console) endpoints() []endpoint {
 		c.accountEndpoints(),
 		c.certificateEndpoints(),
 		c.systemEndpoints(),
+		c.portalEndpoints(),
 		[]endpoint{api.Raw("GET", "/api/openapi.json", "getDescription", "This description, OpenAPI 3.1.", needNobody, "application/json", c.apiDocument)})
 }
 

@@ -25,6 +25,7 @@ type statusData struct {
 	Certificate []fact   // until when it is valid, who signed it
 	Notices     []string // what every operator must be told
 	Missing     string   // of the connector's settings
+	Unowned     bool     // a portal runs here, and has no operator
 	Clone       bool     // the question whether this machine is a copy is open
 }
 
@@ -109,6 +110,7 @@ func (c *Console) statusData(k *call) statusData {
 		view: newView(now, k.words), Known: now.status != nil, Shape: shape(now),
 		At:          timeField(now.at, exact(now.at)),
 		Fingerprint: groups(c.cfg.Certificate.Fingerprint()),
+		Unowned:     now.unowned(),
 		Clone:       now.status != nil && now.status.Machine.Changed,
 	}
 	for _, v := range ordered(now.status) {

@@ -2,11 +2,13 @@ package webconsole
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/nic"
+	"github.com/parley-meet/parley/services/internal/portalctl"
 )
 
 const (
@@ -76,6 +78,11 @@ func (c *Console) now(ctx context.Context) *state {
 
 // portal reports whether the machine is a portal, which is in no zone.
 func (s *state) portal() bool { return s.status != nil && s.status.Role == "portal" }
+
+// unowned reports whether the machine is a portal without an operator.
+func (s *state) unowned() bool {
+	return s.portal() && slices.ContainsFunc(s.status.Services, func(v control.Service) bool { return v.Detail == portalctl.NoOperator })
+}
 
 // host returns the machine's name, or "".
 func (s *state) host() string {

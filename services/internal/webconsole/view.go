@@ -70,6 +70,9 @@ func shape(s *state) string {
 	// Whoever looks on learns of a change that somebody else has made, and when
 	// it is over.
 	b.WriteString("|" + s.pending)
+	if s.unowned() {
+		b.WriteString("|unowned")
+	}
 	return b.String()
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/guard"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/nic"
+	"github.com/parley-meet/parley/services/internal/portalctl"
 )
 
 //go:embed words/*.json
@@ -45,7 +46,9 @@ type Config struct {
 	// Cutting are the services whose stop or restart cuts the console off: its
 	// own, and the network. Their answer is sent before they are carried out.
 	Cutting []string
-	Log     *slog.Logger
+	// Portal asks the portal that runs here.
+	Portal func(context.Context, portalctl.Request) (portalctl.Answer, error)
+	Log    *slog.Logger
 }
 
 // Console is the web console.

@@ -32,7 +32,7 @@ type Config struct {
 	Version string `json:"-"`
 
 	// What only the program that runs a portal says.
-	Appliance uint           `json:"-"` // 0, or the user of the appliance that may ask for the first operator's link
+	Appliance []uint32       `json:"-"` // the consoles' users, when it is a service of the appliance
 	MakeKey   bool           `json:"-"` // make the master key in KeyFile, too, for a new database
 	Started   func(*Running) `json:"-"` // called when it can be reached; the first operator's link is then for the caller to ask for
 }
