@@ -103,7 +103,8 @@ func (b *Box) one(ctx context.Context) (bool, error) {
 		if s, err = b.load(tx, true); err != nil || s.Host == "" {
 			return err
 		}
-		err = tx.Row("SELECT id, address, kind, message, attempts FROM mails WHERE sent = 0 AND next <= ? ORDER BY next, id LIMIT 1", store.Millis(now)).
+		// Invitations last: an account may have sent thousands at once.
+		err = tx.Row("SELECT id, address, kind, message, attempts FROM mails WHERE sent = 0 AND next <= ? ORDER BY CASE WHEN kind = 'invite' THEN 1 ELSE 0 END, next, id LIMIT 1", store.Millis(now)).
 			Scan(&id, &to, &kind, &sealed, &attempts)
 		if errors.Is(err, store.ErrNotFound) {
 			return nil

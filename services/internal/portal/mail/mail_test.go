@@ -350,6 +350,23 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// Whoever waits for a reset does not wait for the invitations before it.
+func TestInvitationsLast(t *testing.T) {
+	s, b := newServer(t, false), newBox(t)
+	configure(t, b, s, STARTTLS)
+	for i, kind := range []string{"invite", "invite", "reset"} {
+		if err := queue(t, b, Message{To: kind + strconv.Itoa(i) + "@example.com", Kind: kind, Args: []string{"a", "b"}}, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.one(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.mails(); len(got) != 1 || !strings.Contains(got[0], "reset2@example.com") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestBounds(t *testing.T) {
 	b := newBox(t)
 	for i := range maxHour + 1 {
