@@ -118,4 +118,44 @@ require (
 	gopkg.in/ini.v1 v1.67.3 // indirect
 )
 
-require github.com/letsencrypt/challtestsrv v1.4.2 // indirect
+require (
+	github.com/pion/dtls/v2 v2.2.12 // DTLS of the media: keys of SRTP
+	github.com/pion/ice/v2 v2.3.38 // ICE of the media: restarts
+	github.com/pion/logging v0.2.4 // the form of its logs
+	github.com/pion/srtp/v2 v2.0.20 // SRTP that comes in, and what has no GCM
+	github.com/pion/transport/v2 v2.2.10 // one list of interfaces for all ICE agents
+	github.com/pion/webrtc/v3 v3.3.6 // ICE and DTLS of the media
+)
+
+require (
+	github.com/letsencrypt/challtestsrv v1.4.2 // indirect
+	github.com/nats-io/nats-server/v2 v2.15.2 // the engine of the zone bus, in the process of each controller
+	github.com/nats-io/nats.go v1.55.0 // its client
+	github.com/pion/datachannel v1.5.8 // indirect
+	github.com/pion/interceptor v0.1.51 // the empty registry of the load's clients
+	github.com/pion/mdns v0.0.12 // indirect
+	github.com/pion/randutil v0.1.0 // indirect
+	github.com/pion/rtcp v1.2.20 // tests: somebody else reads and writes RTCP
+	github.com/pion/rtp v1.10.6 // tests: somebody else's packets
+	github.com/pion/sctp v1.8.19 // indirect
+	github.com/pion/sdp/v3 v3.0.20 // syntax of session descriptions
+	github.com/pion/stun v0.6.1 // tests: somebody else's requests
+	github.com/pion/turn/v2 v2.1.6 // indirect
+	github.com/stretchr/testify v1.12.1 // indirect
+	github.com/wlynxg/anet v0.0.5 // indirect
+)
+
+require github.com/pion/turn/v4 v4.1.4 // TURN for networks that let only TLS out
+
+require (
+	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
+	github.com/google/go-tpm v0.9.8 // indirect
+	github.com/minio/highwayhash v1.0.4 // indirect
+	github.com/nats-io/jwt/v2 v2.8.2 // indirect
+	github.com/nats-io/nkeys v0.4.16 // indirect
+	github.com/nats-io/nuid v1.0.1 // indirect
+	github.com/pion/dtls/v3 v3.0.7 // indirect
+	github.com/pion/stun/v3 v3.0.1 // indirect
+	github.com/pion/transport/v3 v3.0.8 // indirect
+	github.com/pion/transport/v4 v4.0.1 // indirect
+)

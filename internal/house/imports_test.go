@@ -113,6 +113,9 @@ var unsafes = map[string]string{
 	"image/internal/font":    "an ioctl that x/sys has no function for",
 	"image/internal/power":   "the size of a machine word, in which sysfs prints bitmaps",
 	"image/internal/perm":    "ioctls that x/sys has no function for, and buffers aligned for O_DIRECT",
+
+	"services/internal/sfu/wire":      "recvmmsg and sendmmsg, for which x/sys has no function",
+	"services/internal/sfu/transport": "two fields of pion/webrtc that it does not export",
 }
 
 func TestImports(t *testing.T) {
