@@ -1,0 +1,411 @@
+// Package hall is the inside of a multimedia router: the meetings that it holds,
+// the sessions of their participants, and the media between them.
+//
+//	links ──▶ signal.Sessions ──▶ meeting.Meeting ──▶ effects
+//	               ▲                                     │
+//	               └───────── messages ◀─────────────────┤
+//	                                        room.Room ◀──┘ gates, peers
+//
+// Frames of links come in by Receive and go out by Config.Write; whose WebSocket
+// that is, a controller's or the router's own, is not known here. The meeting
+// decides who is there and what he may do; the room carries what the meeting's
+// gates let through.
+//
+// One lock is around sessions and meetings. What takes time, the answer to an
+// offer, runs beside it, one offer of a person after the other.
+package hall
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/parley-meet/parley/services/internal/meeting"
+	"github.com/parley-meet/parley/services/internal/sfu/room"
+	"github.com/parley-meet/parley/services/internal/signal"
+	"github.com/parley-meet/parley/services/internal/ticket"
+)
+
+// Limits of a router.
+const (
+	DefaultLimit = 200 // participants
+	maxSessions  = 4096
+	maxReplay    = 100_000 // tickets that are remembered
+	maxMeetings  = 1000
+	tick         = 50 * time.Millisecond
+	passEvery    = 4 * time.Minute // below ticket.TTL
+)
+
+// Config is what a hall works with.
+type Config struct {
+	Zone   string // id
+	Issuer string // of tickets: the portal's URL, or the zone's own in standalone mode
+	Limit  int    // participants
+	Keys   func() ticket.Set
+	// Pass signs claims for somebody's way back by another router; nil: there is no
+	// key for it, and pages use the portal's ticket.
+	Pass  func(ticket.Claims) (string, error)
+	Room  room.Config
+	Write func(link signal.Link, frame []byte, last bool)
+	// Changed is called when meetings begin or end, and for each participant more
+	// or less; it must not wait.
+	Changed func()
+	// Over is told of a meeting that has ended; it must not wait.
+	Over func(meeting string, r meeting.Report)
+	Log  *slog.Logger
+	Now  func() time.Time // nil: time.Now
+}
+
+// Hall is a router's.
+type Hall struct {
+	cfg     Config
+	log     *slog.Logger
+	tickets *ticket.Replay
+
+	mu       sync.Mutex
+	sessions *signal.Sessions
+	meetings map[string]*held
+	members  map[string]*member // by session
+	closed   bool
+
+	stop chan struct{}
+	done sync.WaitGroup
+}
+
+// held is a meeting.
+type held struct {
+	info    ticket.Meeting
+	meeting *meeting.Meeting
+	room    *room.Room
+	members map[signal.ID]*member
+	spot    []signal.ID
+	speaker signal.ID
+	began   time.Time
+	epoch   uint64
+}
+
+// member is somebody's session in a meeting.
+type member struct {
+	held    *held
+	id      signal.ID
+	session string // "" of WHIP and WHEP
+	peer    *room.Peer
+	open    map[signal.Source]bool
+	view    signal.View
+	slots   map[string]signal.Slot // as the page knows them
+	passAt  time.Time
+	closed  func(signal.Code) // of WHIP and WHEP
+
+	// Offers are answered one after the other; the last one waits alone.
+	answering bool
+	waiting   *signal.Offer
+}
+
+// New begins.
+func New(cfg Config) *Hall {
+	if cfg.Limit == 0 {
+		cfg.Limit = DefaultLimit
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	h := &Hall{
+		cfg: cfg, log: cfg.Log,
+		tickets:  ticket.NewReplay(maxReplay),
+		sessions: signal.NewSessions(maxSessions),
+		meetings: map[string]*held{},
+		members:  map[string]*member{},
+		stop:     make(chan struct{}),
+	}
+	h.done.Go(h.run)
+	return h
+}
+
+// run does what is due.
+func (h *Hall) run() {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-h.stop:
+			return
+		case <-t.C:
+		}
+		now := h.cfg.Now()
+		h.mu.Lock()
+		h.events(h.sessions.Tick(now), now)
+		for _, m := range h.meetings {
+			if next := m.meeting.Next(); !next.IsZero() && !now.Before(next) {
+				h.effects(m, m.meeting.Tick(now), now)
+			}
+			h.passes(m, now)
+		}
+		h.mu.Unlock()
+	}
+}
+
+// Close ends all meetings and tells their participants.
+func (h *Hall) Close() {
+	now := h.cfg.Now()
+	h.mu.Lock()
+	h.closed = true
+	for _, m := range h.meetings {
+		h.effects(m, m.meeting.Stop(signal.Stopping, now), now)
+	}
+	h.mu.Unlock()
+	close(h.stop)
+	h.done.Wait()
+}
+
+// Receive takes a frame of a link.
+func (h *Hall) Receive(link signal.Link, frame []byte) {
+	now := h.cfg.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events(h.sessions.Receive(link, frame, now), now)
+}
+
+// Cut says that a link is no more.
+func (h *Hall) Cut(link signal.Link) {
+	now := h.cfg.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events(h.sessions.Cut(link, now), now)
+}
+
+// events carries out what sessions say. mu is held.
+func (h *Hall) events(list []signal.Event, now time.Time) {
+	for _, e := range list {
+		switch e := e.(type) {
+		case signal.Write:
+			h.cfg.Write(e.Link, e.Frame, e.Last)
+		case signal.Knock:
+			h.knock(e, now)
+		case signal.Heard:
+			h.heard(e, now)
+		case signal.Lost:
+			if m := h.members[e.Session]; m != nil {
+				h.effects(m.held, m.held.meeting.Lost(m.id, now), now)
+			}
+		case signal.Back:
+			if m := h.members[e.Session]; m != nil {
+				if e.Fresh {
+					h.unpeer(m)
+				}
+				h.effects(m.held, m.held.meeting.Back(m.id, e.Fresh, now), now)
+			}
+		case signal.Gone:
+			if m := h.members[e.Session]; m != nil {
+				h.effects(m.held, m.held.meeting.Gone(m.id, e.Code, now), now)
+			}
+		}
+	}
+}
+
+// ErrCode is why somebody is not let in.
+type ErrCode signal.Code
+
+func (e ErrCode) Error() string { return string(e) }
+
+// enter checks a ticket and takes its bearer into the meeting. mu is held.
+func (h *Hall) enter(text string, now time.Time) (*held, meeting.Entry, []meeting.Effect, error) {
+	if h.closed {
+		return nil, meeting.Entry{}, nil, ErrCode(signal.Stopping)
+	}
+	c, err := ticket.Verify(text, h.cfg.Keys(), ticket.Expect{Issuer: h.cfg.Issuer, Zone: h.cfg.Zone}, now)
+	if err != nil {
+		h.log.Info("ticket refused", "error", err)
+		return nil, meeting.Entry{}, nil, ErrCode(signal.BadTicket)
+	}
+	m := h.meetings[c.Meeting.ID]
+	if m == nil {
+		if len(h.meetings) >= maxMeetings || h.free() <= 0 {
+			return nil, meeting.Entry{}, nil, ErrCode(signal.Full)
+		}
+		m = h.begin(c, now)
+	}
+	entry, effects := m.meeting.Join(c, now)
+	if entry.ID == 0 {
+		h.log.Info("not let in", "meeting", c.Meeting.ID, "code", entry.Code)
+		h.effects(m, effects, now)
+		return nil, entry, nil, ErrCode(entry.Code)
+	}
+	return m, entry, effects, nil
+}
+
+// begin opens a meeting. mu is held.
+func (h *Hall) begin(c ticket.Claims, now time.Time) *held {
+	m := &held{info: c.Meeting, room: room.New(h.cfg.Room), members: map[signal.ID]*member{}, began: now, epoch: uint64(now.UnixNano())}
+	m.meeting = meeting.New(meeting.Config{
+		Zone:     h.cfg.Zone,
+		Meeting:  c.Meeting,
+		Settings: meeting.Defaults(c.Meeting),
+		Free:     h.free,
+		Tickets:  h.tickets,
+	}, now)
+	h.meetings[c.Meeting.ID] = m
+	h.log.Info("meeting begins", "meeting", c.Meeting.ID)
+	h.changed()
+	return m
+}
+
+// free is how many participants more there is room for. mu is held.
+func (h *Hall) free() int {
+	n := h.cfg.Limit
+	for _, m := range h.meetings {
+		inside, _ := m.meeting.Count()
+		n -= inside
+	}
+	return n
+}
+
+func (h *Hall) changed() {
+	if h.cfg.Changed != nil {
+		h.cfg.Changed()
+	}
+}
+
+func (h *Hall) knock(k signal.Knock, now time.Time) {
+	m, entry, effects, err := h.enter(k.Ticket, now)
+	if err != nil {
+		var code ErrCode
+		if !errors.As(err, &code) {
+			code = ErrCode(signal.BadTicket)
+		}
+		h.events(h.sessions.Refuse(k.Link, signal.Code(code)), now)
+		return
+	}
+	session, events := h.sessions.Accept(k.Link, m.info.ID, now)
+	if session != "" {
+		x := &member{held: m, id: entry.ID, session: session, open: map[signal.Source]bool{}, slots: map[string]signal.Slot{}, passAt: now.Add(passEvery)}
+		m.members[entry.ID] = x
+		h.members[session] = x
+	}
+	h.events(events, now)
+	h.effects(m, effects, now)
+	if session == "" {
+		h.effects(m, m.meeting.Gone(entry.ID, signal.Crowded, now), now)
+	}
+}
+
+// heard is a message of a page.
+func (h *Hall) heard(e signal.Heard, now time.Time) {
+	x := h.members[e.Session]
+	if x == nil {
+		return
+	}
+	message, err := signal.ParseUp(e.Body)
+	switch {
+	case errors.Is(err, signal.ErrMessage):
+		h.log.Info("message refused", "meeting", x.held.info.ID, "participant", x.id, "error", err)
+		h.events(h.sessions.Close(e.Session, signal.Garbled, now), now)
+		return
+	case err != nil:
+		h.send(x.held, []signal.ID{x.id}, signal.Refusal(message, err), now)
+		return
+	}
+	effects, code := x.held.meeting.Handle(x.id, message, now)
+	h.effects(x.held, effects, now)
+	if code != "" || h.members[e.Session] != x {
+		return
+	}
+	switch message := message.(type) {
+	case *signal.Offer:
+		h.offer(x, message, now)
+	case *signal.View:
+		x.view = *message
+		h.show(x)
+	}
+}
+
+// effects carries out what a meeting decides. mu is held.
+func (h *Hall) effects(m *held, list []meeting.Effect, now time.Time) {
+	for _, e := range list {
+		switch e := e.(type) {
+		case meeting.Send:
+			h.send(m, e.To, e.Message, now)
+		case meeting.Enter:
+			if x := m.members[e.ID]; x != nil {
+				h.peer(x)
+			}
+			h.changed()
+		case meeting.Gate:
+			if x := m.members[e.ID]; x != nil {
+				x.open[e.Source] = e.Open
+				if x.peer != nil {
+					x.peer.Mute(room.Source(e.Source), !e.Open)
+				}
+				h.reshow(m)
+			}
+		case meeting.Spot:
+			m.spot = e.IDs
+			h.reshow(m)
+		case meeting.Out:
+			x := m.members[e.ID]
+			if x == nil {
+				continue
+			}
+			h.unpeer(x)
+			delete(m.members, e.ID)
+			delete(h.members, x.session)
+			if m.speaker == e.ID {
+				m.speaker = 0
+			}
+			if x.closed != nil {
+				x.closed(e.Code)
+			}
+			if x.session != "" {
+				h.events(h.sessions.Close(x.session, e.Code, now), now)
+			}
+			h.reshow(m)
+			h.changed()
+		case meeting.Over:
+			delete(h.meetings, m.info.ID)
+			h.log.Info("meeting ends", "meeting", m.info.ID, "code", e.Code)
+			// Its goroutines may be in an event that waits for mu.
+			go m.room.Close()
+			if h.cfg.Over != nil {
+				h.cfg.Over(m.info.ID, e.Report)
+			}
+			h.changed()
+		}
+	}
+}
+
+func (h *Hall) send(m *held, to []signal.ID, message signal.Message, now time.Time) {
+	ids := make([]string, 0, len(to))
+	for _, id := range to {
+		if x := m.members[id]; x != nil && x.session != "" {
+			ids = append(ids, x.session)
+		}
+	}
+	h.events(h.sessions.Send(ids, signal.Format(message), now), now)
+}
+
+// passes gives each one inside a fresh pass before the old one ends. mu is held.
+func (h *Hall) passes(m *held, now time.Time) {
+	if h.cfg.Pass == nil {
+		return
+	}
+	for id, x := range m.members {
+		if x.session == "" || now.Before(x.passAt) {
+			continue
+		}
+		x.passAt = now.Add(passEvery)
+		c, ok := m.meeting.Claims(id, ticket.NewID(), now)
+		if !ok {
+			continue
+		}
+		text, err := h.cfg.Pass(c)
+		if err != nil {
+			h.log.Warn("pass", "error", err)
+			continue
+		}
+		h.send(m, []signal.ID{id}, &signal.Pass{Ticket: text}, now)
+	}
+}
+
+// peerID names a participant in his room.
+func peerID(id signal.ID) string { return fmt.Sprint(uint32(id)) }

@@ -1,0 +1,323 @@
+package mmr
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/pprof"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/net/netutil"
+
+	"github.com/parley-meet/parley/services/internal/hall"
+	"github.com/parley-meet/parley/services/internal/sfu/room"
+	"github.com/parley-meet/parley/services/internal/sfu/transport"
+	"github.com/parley-meet/parley/services/internal/sfu/whip"
+	"github.com/parley-meet/parley/services/internal/sfu/wire"
+	"github.com/parley-meet/parley/services/internal/signal"
+	"github.com/parley-meet/parley/services/internal/ticket"
+)
+
+// Bounds of the TCP port.
+const (
+	maxConns   = 4096
+	firstByte  = 10 * time.Second
+	headerTime = 10 * time.Second
+	idleTime   = 2 * time.Minute
+	maxHeader  = 16 << 10 // bytes
+	// maxFrame is more than any frame of signalling: an offer with 50 slots.
+	maxFrame = 512 << 10
+	// linkQueue frames wait for a slow page; then its link is cut, and it comes back
+	// and asks for what it has not.
+	linkQueue = 256
+)
+
+// Server is a router.
+type Server struct {
+	cfg  Config
+	log  *slog.Logger
+	mux  *wire.Mux
+	hall *hall.Hall
+	tcp  net.Listener
+	http *http.Server
+
+	mu    sync.Mutex
+	links map[signal.Link]*link
+	next  atomic.Uint64
+}
+
+// link is a WebSocket of the router's own.
+type link struct {
+	frames chan []byte
+	last   bool
+}
+
+// New opens the sockets.
+func New(cfg Config, log *slog.Logger) (*Server, error) {
+	cert, keys, err := cfg.files()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: log, mux: wire.NewMux(log), links: map[signal.Link]*link{}}
+	fail := func(err error) (*Server, error) {
+		return nil, errors.Join(err, s.mux.Close())
+	}
+	for _, a := range cfg.Media {
+		if _, err := s.mux.Listen(a); err != nil {
+			return fail(err)
+		}
+	}
+	api, err := transport.New(s.mux, log)
+	if err != nil {
+		return fail(err)
+	}
+	tcp, err := net.Listen("tcp", cfg.HTTPS.String())
+	if err != nil {
+		return fail(fmt.Errorf("open %s: %w", cfg.HTTPS, err))
+	}
+	s.tcp = netutil.LimitListener(tcp, maxConns)
+	s.hall = hall.New(hall.Config{
+		Zone:   cfg.Zone,
+		Issuer: cfg.Issuer,
+		Limit:  cfg.Limit,
+		Keys:   func() ticket.Set { return keys },
+		Room:   room.Config{Transport: api, Candidates: cfg.candidates, Log: log},
+		Write:  s.write,
+		Log:    log,
+	})
+	s.serve(cert)
+	return s, nil
+}
+
+// serve makes the HTTP server.
+func (s *Server) serve(cert tls.Certificate) {
+	m := http.NewServeMux()
+	for path, plays := range map[string]bool{"/whip": false, "/whep": true} {
+		h := &whip.Handler{Path: path, Admit: s.hall.Admit(plays), Log: s.log}
+		m.Handle(path, h)
+		m.Handle(path+"/", h)
+	}
+	m.HandleFunc("GET /signal", s.signal)
+	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	s.http = &http.Server{
+		Handler:           m,
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		TLSConfig: &tls.Config{
+			MinVersion:   tls.VersionTLS12,
+			Certificates: []tls.Certificate{cert},
+			NextProtos:   []string{"http/1.1"},
+		},
+	}
+}
+
+// Run serves until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	web := newFeed(s.tcp.Addr())
+	var work sync.WaitGroup
+	work.Go(func() { s.accept(web) })
+	stop := context.AfterFunc(ctx, func() {
+		s.tcp.Close()
+		web.Close()
+		s.hall.Close()
+		s.http.Close()
+	})
+	defer stop()
+	if s.cfg.Debug != "" {
+		work.Go(func() { s.debug(ctx) })
+	}
+	s.log.Info("router runs", "media", s.cfg.Media, "https", s.cfg.HTTPS)
+	err := s.http.ServeTLS(web, "", "")
+	if ctx.Err() != nil {
+		err = nil
+	}
+	s.tcp.Close()
+	err = errors.Join(err, s.mux.Close())
+	work.Wait()
+	return err
+}
+
+// accept tells TLS from packets by the first byte.
+func (s *Server) accept(web *feed) {
+	for {
+		c, err := s.tcp.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			s.log.Warn("accept", "error", err)
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		go func() {
+			p := &peeked{Conn: c, in: bufio.NewReaderSize(c, 512)}
+			c.SetReadDeadline(time.Now().Add(firstByte))
+			b, err := p.in.Peek(1)
+			if err != nil {
+				c.Close()
+				return
+			}
+			c.SetReadDeadline(time.Time{})
+			const handshake = 0x16 // RFC 8446, 5.1
+			if b[0] == handshake {
+				web.put(p)
+				return
+			}
+			if err := s.mux.Serve(p, wire.TCP); err != nil {
+				s.log.Debug("ice-tcp", "error", err)
+			}
+		}()
+	}
+}
+
+// signal is the WebSocket of a page's session. The page is the router's own or a
+// controller's; a ticket opens a session, so any origin may try.
+func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		return // it has answered
+	}
+	defer c.CloseNow()
+	c.SetReadLimit(maxFrame)
+	id := signal.Link("own-" + strconv.FormatUint(s.next.Add(1), 10))
+	l := &link{frames: make(chan []byte, linkQueue)}
+	s.mu.Lock()
+	s.links[id] = l
+	s.mu.Unlock()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	go func() {
+		defer cancel()
+		for frame := range l.frames {
+			if frame == nil {
+				c.Close(websocket.StatusNormalClosure, "")
+				return
+			}
+			if err := c.Write(ctx, websocket.MessageText, frame); err != nil {
+				return
+			}
+		}
+	}()
+	for {
+		kind, b, err := c.Read(ctx)
+		if err != nil || kind != websocket.MessageText {
+			break
+		}
+		s.hall.Receive(id, b)
+	}
+	s.mu.Lock()
+	delete(s.links, id)
+	close(l.frames)
+	s.mu.Unlock()
+	s.hall.Cut(id)
+}
+
+// write is hall.Config.Write: it never waits.
+func (s *Server) write(id signal.Link, frame []byte, last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.links[id]
+	if l == nil || l.last {
+		return
+	}
+	put := func(b []byte) bool {
+		select {
+		case l.frames <- b:
+			return true
+		default:
+			return false
+		}
+	}
+	ok := true
+	if len(frame) > 0 {
+		ok = put(frame)
+	}
+	if last || !ok {
+		l.last = true
+		put(nil)
+	}
+}
+
+// debug serves a profile of the CPU on the loopback: GET /profile, profileTime.
+func (s *Server) debug(ctx context.Context) {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /profile", func(w http.ResponseWriter, r *http.Request) {
+		if err := pprof.StartCPUProfile(w); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		defer pprof.StopCPUProfile()
+		select {
+		case <-r.Context().Done():
+		case <-time.After(profileTime):
+		}
+	})
+	h := &http.Server{Addr: s.cfg.Debug, Handler: m, ReadHeaderTimeout: headerTime}
+	stop := context.AfterFunc(ctx, func() { h.Close() })
+	defer stop()
+	if err := h.ListenAndServe(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		s.log.Warn("debug", "error", err)
+	}
+}
+
+// profileTime is how long a profile takes.
+const profileTime = 10 * time.Second
+
+// peeked is a connection of which the first byte was looked at.
+type peeked struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+// Read implements net.Conn.
+func (p *peeked) Read(b []byte) (int, error) { return p.in.Read(b) }
+
+// feed is a listener whose connections are put in.
+type feed struct {
+	addr  net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newFeed(a net.Addr) *feed {
+	return &feed{addr: a, conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (f *feed) put(c net.Conn) {
+	select {
+	case f.conns <- c:
+	case <-f.done:
+		c.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (f *feed) Accept() (net.Conn, error) {
+	select {
+	case c := <-f.conns:
+		return c, nil
+	case <-f.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (f *feed) Close() error {
+	f.once.Do(func() { close(f.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (f *feed) Addr() net.Addr { return f.addr }
