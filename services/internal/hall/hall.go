@@ -46,8 +46,10 @@ type Config struct {
 	Keys   func() ticket.Set
 	// Pass signs claims for somebody's way back by another router; nil: there is no
 	// key for it, and pages use the portal's ticket.
-	Pass  func(ticket.Claims) (string, error)
-	Room  room.Config
+	Pass func(ticket.Claims) (string, error)
+	Room room.Config
+	// Relay makes a participant's credential for TURN; nil: there is none.
+	Relay func(participant string) *signal.Relay
 	Write func(link signal.Link, frame []byte, last bool)
 	// Changed is called when meetings begin or end, and for each participant more
 	// or less; it must not wait.
@@ -375,6 +377,11 @@ func (h *Hall) effects(m *held, list []meeting.Effect, now time.Time) {
 }
 
 func (h *Hall) send(m *held, to []signal.ID, message signal.Message, now time.Time) {
+	if j, ok := message.(*signal.Joined); ok && h.cfg.Relay != nil {
+		with := *j
+		with.Relay = h.cfg.Relay(m.info.ID + "-" + peerID(j.You))
+		message = &with
+	}
 	ids := make([]string, 0, len(to))
 	for _, id := range to {
 		if x := m.members[id]; x != nil && x.session != "" {

@@ -2,10 +2,11 @@
 // and what it is configured with. The meetings are package hall's.
 //
 //	UDP ADDRESS:8801, 3478   media; also answers STUN
-//	TCP ADDRESS:443          /whip, /whep, /signal (WebSocket), /healthz; ICE-TCP
+//	TCP ADDRESS:443          /whip, /whep, /signal (WebSocket), /healthz; ICE-TCP; TURN
 //
 // On the TCP port the first byte tells: 0x16 is TLS, anything else is a packet's
-// length and so ICE-TCP (RFC 4571).
+// length and so ICE-TCP (RFC 4571). Inside TLS it does again: 0 to 3 is STUN, and so
+// TURN, anything else is HTTP.
 package mmr
 
 import (
@@ -29,14 +30,16 @@ type Config struct {
 	HTTPS netip.AddrPort `json:"https"`
 	// External are the addresses and ports under which clients reach Media and HTTPS
 	// from outside, in that order; none: as they are.
-	External    []netip.AddrPort `json:"external,omitempty"`
-	Certificate string           `json:"certificate"`     // file, PEM, leaf first
-	Key         string           `json:"key"`             // file, PEM
-	Zone        string           `json:"zone"`            // id
-	Issuer      string           `json:"issuer"`          // of tickets
-	Keys        string           `json:"keys"`            // file, JWKS (RFC 7517)
-	Limit       int              `json:"limit,omitempty"` // participants; 0: 200
-	Debug       string           `json:"debug,omitempty"` // loopback address of /profile; "": none
+	External []netip.AddrPort `json:"external,omitempty"`
+	// Name is the host name that the certificate has, for TURN; "": the address.
+	Name        string `json:"name,omitempty"`
+	Certificate string `json:"certificate"`     // file, PEM, leaf first
+	Key         string `json:"key"`             // file, PEM
+	Zone        string `json:"zone"`            // id
+	Issuer      string `json:"issuer"`          // of tickets
+	Keys        string `json:"keys"`            // file, JWKS (RFC 7517)
+	Limit       int    `json:"limit,omitempty"` // participants; 0: 200
+	Debug       string `json:"debug,omitempty"` // loopback address of /profile; "": none
 }
 
 // maxLimit is more than any machine carries.
@@ -97,6 +100,14 @@ func (c *Config) files() (tls.Certificate, ticket.Set, error) {
 	return cert, set, err
 }
 
+// web is how clients reach the TCP port.
+func (c *Config) web() netip.AddrPort {
+	if len(c.External) > 0 {
+		return c.External[len(c.Media)]
+	}
+	return c.HTTPS
+}
+
 // candidates are how clients reach the router.
 func (c *Config) candidates() []sdp.Candidate {
 	var list []sdp.Candidate
@@ -109,10 +120,6 @@ func (c *Config) candidates() []sdp.Candidate {
 		}
 		add(a, false)
 	}
-	if len(c.External) > 0 {
-		add(c.External[len(c.Media)], true)
-	} else {
-		add(c.HTTPS, true)
-	}
+	add(c.web(), true)
 	return list
 }

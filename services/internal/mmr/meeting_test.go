@@ -29,6 +29,7 @@ type page struct {
 	got  []signal.Message
 	more *sync.Cond
 	you  signal.ID
+	turn *signal.Relay
 }
 
 // open connects one with a fresh ticket.
@@ -42,7 +43,7 @@ func open(t *testing.T, target *load.Parley, n int) *page {
 	p.more = sync.NewCond(&p.mu)
 	p.link()
 	j := await(p, "joined", func(m *signal.Joined) bool { return true })
-	p.you = j.You
+	p.you, p.turn = j.You, j.Relay
 	return p
 }
 

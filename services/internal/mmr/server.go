@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/pprof"
 	"strconv"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/parley-meet/parley/services/internal/hall"
+	"github.com/parley-meet/parley/services/internal/sfu/relay"
 	"github.com/parley-meet/parley/services/internal/sfu/room"
 	"github.com/parley-meet/parley/services/internal/sfu/transport"
 	"github.com/parley-meet/parley/services/internal/sfu/whip"
@@ -47,6 +49,8 @@ type Server struct {
 	log  *slog.Logger
 	mux  *wire.Mux
 	hall *hall.Hall
+	turn *relay.Server
+	tls  *tls.Config
 	tcp  net.Listener
 	http *http.Server
 
@@ -80,9 +84,16 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return fail(err)
 	}
+	var own []netip.Addr
+	for _, c := range cfg.candidates() {
+		own = append(own, c.Addr)
+	}
+	if s.turn, err = relay.New(s.mux, own, log, time.Now); err != nil {
+		return fail(err)
+	}
 	tcp, err := net.Listen("tcp", cfg.HTTPS.String())
 	if err != nil {
-		return fail(fmt.Errorf("open %s: %w", cfg.HTTPS, err))
+		return fail(errors.Join(fmt.Errorf("open %s: %w", cfg.HTTPS, err), s.turn.Close()))
 	}
 	s.tcp = netutil.LimitListener(tcp, maxConns)
 	s.hall = hall.New(hall.Config{
@@ -91,6 +102,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		Limit:  cfg.Limit,
 		Keys:   func() ticket.Set { return keys },
 		Room:   room.Config{Transport: api, Candidates: cfg.candidates, Log: log},
+		Relay:  s.relay,
 		Write:  s.write,
 		Log:    log,
 	})
@@ -114,11 +126,25 @@ func (s *Server) serve(cert tls.Certificate) {
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		TLSConfig: &tls.Config{
-			MinVersion:   tls.VersionTLS12,
-			Certificates: []tls.Certificate{cert},
-			NextProtos:   []string{"http/1.1"},
-		},
+	}
+	s.tls = &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{cert},
+		NextProtos:   []string{"http/1.1"},
+	}
+}
+
+// relay is hall.Config.Relay.
+func (s *Server) relay(participant string) *signal.Relay {
+	at := s.cfg.web()
+	host := s.cfg.Name
+	if host == "" {
+		host = at.Addr().String()
+	}
+	user, password := s.turn.Credential(participant)
+	return &signal.Relay{
+		URLs:     []string{"turns:" + net.JoinHostPort(host, strconv.Itoa(int(at.Port()))) + "?transport=tcp"},
+		Username: user, Credential: password,
 	}
 }
 
@@ -138,17 +164,17 @@ func (s *Server) Run(ctx context.Context) error {
 		work.Go(func() { s.debug(ctx) })
 	}
 	s.log.Info("router runs", "media", s.cfg.Media, "https", s.cfg.HTTPS)
-	err := s.http.ServeTLS(web, "", "")
+	err := s.http.Serve(web)
 	if ctx.Err() != nil {
 		err = nil
 	}
 	s.tcp.Close()
-	err = errors.Join(err, s.mux.Close())
+	err = errors.Join(err, s.turn.Close(), s.mux.Close())
 	work.Wait()
 	return err
 }
 
-// accept tells TLS from packets by the first byte.
+// accept takes connections.
 func (s *Server) accept(web *feed) {
 	for {
 		c, err := s.tcp.Accept()
@@ -160,25 +186,38 @@ func (s *Server) accept(web *feed) {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		go func() {
-			p := &peeked{Conn: c, in: bufio.NewReaderSize(c, 512)}
-			c.SetReadDeadline(time.Now().Add(firstByte))
-			b, err := p.in.Peek(1)
-			if err != nil {
-				c.Close()
-				return
-			}
-			c.SetReadDeadline(time.Time{})
-			const handshake = 0x16 // RFC 8446, 5.1
-			if b[0] == handshake {
-				web.put(p)
-				return
-			}
-			if err := s.mux.Serve(p, wire.TCP); err != nil {
-				s.log.Debug("ice-tcp", "error", err)
-			}
-		}()
+		go s.sort(c, web)
 	}
+}
+
+// sort tells TLS from packets, and HTTP from TURN inside it, by the first byte.
+func (s *Server) sort(c net.Conn, web *feed) {
+	c.SetDeadline(time.Now().Add(firstByte))
+	p, first, err := peek(c)
+	if err != nil {
+		c.Close()
+		return
+	}
+	const handshake = 0x16 // RFC 8446, 5.1
+	if first != handshake {
+		c.SetDeadline(time.Time{})
+		if err := s.mux.Serve(p, wire.TCP); err != nil {
+			s.log.Debug("ice-tcp", "error", err)
+		}
+		return
+	}
+	secure := tls.Server(p, s.tls)
+	inner, first, err := peek(secure)
+	if err != nil {
+		secure.Close()
+		return
+	}
+	secure.SetDeadline(time.Time{})
+	if relay.Is(first) {
+		s.turn.Serve(inner)
+		return
+	}
+	web.put(inner)
 }
 
 // signal is the WebSocket of a page's session. The page is the router's own or a
@@ -278,6 +317,16 @@ const profileTime = 10 * time.Second
 type peeked struct {
 	net.Conn
 	in *bufio.Reader
+}
+
+// peek waits for the first byte.
+func peek(c net.Conn) (*peeked, byte, error) {
+	p := &peeked{Conn: c, in: bufio.NewReaderSize(c, 512)}
+	b, err := p.in.Peek(1)
+	if err != nil {
+		return nil, 0, err
+	}
+	return p, b[0], nil
 }
 
 // Read implements net.Conn.

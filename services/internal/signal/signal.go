@@ -315,6 +315,15 @@ type Joined struct {
 	Test    bool        `json:"test,omitempty"`
 	Started time.Time   `json:"started"` // of the meeting
 	Now     time.Time   `json:"now"`     // by the router's clock
+	Relay   *Relay      `json:"relay,omitempty"`
+}
+
+// Relay is a TURN server (RFC 8656) for networks that let nothing but TLS out: an
+// RTCIceServer as it stands. It relays to the meeting's router alone.
+type Relay struct {
+	URLs       []string `json:"urls"` // "turns:HOST:443?transport=tcp"
+	Username   string   `json:"username"`
+	Credential string   `json:"credential"`
 }
 
 // Answer is the router's answer.
