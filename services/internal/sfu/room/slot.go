@@ -32,6 +32,7 @@ type Slot struct {
 	first  uint64 // number to begin with
 
 	runs     []run
+	numbers  []numbered // of VP8 and VP9: what packets went out with, by number
 	rewriter codec.Rewriter
 	sent     bool
 	lastTS   uint32
@@ -47,10 +48,28 @@ type run struct {
 	from  uint64 // first number that came in
 	off   uint64 // added to it, modulo 2^64
 	ts    uint32 // added to the timestamp
+	rtx   uint8  // payload type of its retransmissions; 0: none
 }
 
 // maxRuns are remembered: packets from before are not sent again.
 const maxRuns = 24
+
+// numbered is what a packet's payload was rewritten to, for a resend.
+type numbered struct {
+	n   uint64
+	ids codec.IDs
+}
+
+// numbersKept are remembered of a slot: a second of a fast stream.
+const numbersKept = 512
+
+// remember keeps what a packet went out with.
+func (s *Slot) remember(n uint64, ids codec.IDs) {
+	if s.numbers == nil {
+		s.numbers = make([]numbered, numbersKept)
+	}
+	s.numbers[n%numbersKept] = numbered{n, ids}
+}
 
 // number gives the number with which a packet of a layer goes out.
 func (s *Slot) number(l *Layer, index uint64) (*run, uint64, bool) {
@@ -95,7 +114,7 @@ func (s *Slot) begin(l *Layer, p *packet, now time.Duration) {
 		copy(s.runs, s.runs[1:])
 		s.runs = s.runs[:maxRuns-1]
 	}
-	s.runs = append(s.runs, run{layer: l, from: p.index, off: next - p.index, ts: ts - p.ts})
+	s.runs = append(s.runs, run{layer: l, from: p.index, off: next - p.index, ts: ts - p.ts, rtx: s.codec.RTX})
 	if s.layer != l {
 		s.switches++
 	}
@@ -125,7 +144,7 @@ func (s *Slot) skip(p *packet) {
 		copy(s.runs, s.runs[1:])
 		s.runs = s.runs[:maxRuns-1]
 	}
-	s.runs = append(s.runs, run{layer: r.layer, from: p.index + 1, off: r.off - 1, ts: r.ts})
+	s.runs = append(s.runs, run{layer: r.layer, from: p.index + 1, off: r.off - 1, ts: r.ts, rtx: r.rtx})
 }
 
 // queued is a packet that waits in the pacer.
@@ -244,6 +263,7 @@ func (s *Slot) write(out *wire.Out, now time.Duration, l *Layer, p *packet, pad 
 	end := at + copy(b[at:], p.payload)
 	if rewrite {
 		ids.Write(b[at:end], &p.info)
+		s.remember(n, ids)
 	}
 	if pad > 0 {
 		clear(b[end : end+pad])
@@ -271,7 +291,7 @@ func (s *Slot) resend(out *wire.Out, now time.Duration, seq uint16) bool {
 	newest := s.out.Newest()
 	n := newest - uint64(uint16(newest)-seq)
 	r, index, ok := s.source(n)
-	if !ok || s.codec.RTX == 0 || s.line.RTXSSRC == 0 {
+	if !ok || r.rtx == 0 || s.line.RTXSSRC == 0 {
 		return false
 	}
 	p := r.layer.get(index)
@@ -294,18 +314,18 @@ func (s *Slot) resend(out *wire.Out, now time.Duration, seq uint16) bool {
 
 func (s *Slot) writeAgain(out *wire.Out, now time.Duration, r *run, p *packet, n uint64) {
 	peer := s.peer
+	rewritten := p.info.PictureBits > 0 || p.info.HasTL0
+	if rewritten && (s.numbers == nil || s.numbers[n%numbersKept].n != n) {
+		return // too long ago
+	}
 	b := out.Buffer(maxOutHeader + 2 + len(p.payload) + wire.Overhead)
-	h := outHeader{pt: s.codec.RTX, marker: p.marker, ts: p.ts + r.ts}
+	h := outHeader{pt: r.rtx, marker: p.marker, ts: p.ts + r.ts}
 	h.twccID, h.twcc = s.line.Ext.TWCC, peer.estimator.Sent(now, len(p.payload)+perPacket)
 	at := h.put(b)
 	b[at], b[at+1] = byte(n>>8), byte(n)
 	end := at + 2 + copy(b[at+2:], p.payload)
-	if p.info.PictureBits > 0 || p.info.HasTL0 {
-		ids, ok := s.rewriter.Place(r.layer.id, &p.info)
-		if !ok {
-			return
-		}
-		ids.Write(b[at+2:end], &p.info)
+	if rewritten {
+		s.numbers[n%numbersKept].ids.Write(b[at+2:end], &p.info)
 	}
 	sealed, err := peer.crypt.SealRTP(&s.rtx, s.rtxNext, b[:end], at)
 	if err != nil {
