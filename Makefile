@@ -3,7 +3,7 @@
 # The userland is Go alone, and so is everything that builds it.
 export CGO_ENABLED = 0
 
-.PHONY: image run test test-long bench-image setup-run setup-test setup-long clean
+.PHONY: image run test test-long bench-image bench-router setup-run setup-test setup-long clean
 
 # The appliance: OVF, VMDK, OVA and a raw disk in dist/.
 image:
@@ -24,6 +24,10 @@ test-long: setup-long
 # Our writers against qemu-img and mksquashfs: a table, then a line of JSON.
 bench-image: setup-test image
 	go run ./tools/bench-image -disk dist/parley.raw
+
+# The router against LiveKit: rounds printed raw, then a line of JSON.
+bench-router: setup-run
+	.ci/bench-router
 
 setup-run:
 	.ci/setup run

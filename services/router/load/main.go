@@ -45,7 +45,7 @@ type options struct {
 
 func run(ctx context.Context) error {
 	var o options
-	flag.StringVar(&o.work, "work", "fanout", "`what` to do: fanout, or init (make a trial's key and certificate in the folder -key)")
+	flag.StringVar(&o.work, "work", "fanout", "`what` to do: fanout, init (make a trial's key and certificate in the folder -key) or compare (rounds of a benchmark on standard input)")
 	flag.StringVar(&o.target, "target", "", "`URL` of the router")
 	flag.StringVar(&o.livekit, "livekit", "", "`KEY:SECRET` of LiveKit, if that is the target")
 	flag.StringVar(&o.key, "key", "", "`file` of the key that signs tickets, PEM (PKCS #8, Ed25519)")
@@ -65,8 +65,15 @@ func run(ctx context.Context) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	if o.work == "init" {
+	switch o.work {
+	case "init":
 		return load.Trial(o.key, o.local)
+	case "compare":
+		c, err := load.Compare(os.Stdin)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(c)
 	}
 	target, err := o.server()
 	if err != nil {
@@ -77,7 +84,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("-local: %w", err)
 	}
 	if o.work != "fanout" {
-		return fmt.Errorf("-work %q: there is fanout, and init", o.work)
+		return fmt.Errorf("-work %q: there are fanout, init and compare", o.work)
 	}
 	f := load.Fanout{
 		Target: target, Local: local, Subscribers: o.subscribers, FullEvery: 10,

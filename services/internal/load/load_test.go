@@ -1,0 +1,57 @@
+package load
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCompare(t *testing.T) {
+	text := `1 parley {"us_per_packet":3,"loss":0.1,"p99_ms":2,"resent":1}
+1 livekit {"us_per_packet":6,"p99_ms":8}
+2 parley {"us_per_packet":9,"loss":0,"p99_ms":1,"resent":2}
+2 livekit {"us_per_packet":8,"p99_ms":9}
+3 parley {"us_per_packet":4,"loss":0,"p99_ms":3,"resent":4}
+3 livekit {"us_per_packet":10,"p99_ms":7}
+`
+	c, err := Compare(strings.NewReader(text))
+	want := Comparison{Ratio: 0.5, CPU: 4, Peer: 8, P99: 2, PeerP99: 8, Resent: 7, Rounds: 3}
+	if err != nil || c != want {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for _, bad := range []string{"", "x", "1 parley {}", "1 parley {", "1 parley {}\n1 livekit []"} {
+		if _, err := Compare(strings.NewReader(bad)); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	var h Histogram
+	for i := range 1000 {
+		h.Add(time.Duration(i+1) * time.Millisecond)
+	}
+	for q, want := range map[float64]time.Duration{0.5: 500 * time.Millisecond, 0.99: 990 * time.Millisecond, 1: time.Second} {
+		if got := h.Quantile(q); got < want || got > want*110/100 {
+			t.Errorf("quantile %v: %v, want %v and a tenth more at most", q, got, want)
+		}
+	}
+	var sum Histogram
+	sum.Merge(&h)
+	sum.Merge(&h)
+	if sum.Count() != 2000 || sum.Quantile(0.5) != h.Quantile(0.5) {
+		t.Errorf("%d, %v", sum.Count(), sum.Quantile(0.5))
+	}
+}
+
+// Keys that are none are refused.
+func TestParseKey(t *testing.T) {
+	for _, bad := range [][]byte{nil, []byte("x")} {
+		if _, err := ParseKey(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+	if _, err := ParseLiveKit("http://x", "nocolon", "r", nil); err == nil {
+		t.Error("a pair without a colon was taken")
+	}
+}
