@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/parley-meet/parley/services/internal/hall"
+	"github.com/parley-meet/parley/services/internal/handover"
 	"github.com/parley-meet/parley/services/internal/sfu/relay"
 	"github.com/parley-meet/parley/services/internal/sfu/room"
 	"github.com/parley-meet/parley/services/internal/sfu/transport"
@@ -150,7 +151,7 @@ func (s *Server) relay(participant string) *signal.Relay {
 
 // Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	web := newFeed(s.tcp.Addr())
+	web := handover.New(s.tcp.Addr())
 	var work sync.WaitGroup
 	work.Go(func() { s.accept(web) })
 	stop := context.AfterFunc(ctx, func() {
@@ -175,7 +176,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // accept takes connections.
-func (s *Server) accept(web *feed) {
+func (s *Server) accept(web *handover.Listener) {
 	for {
 		c, err := s.tcp.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -191,7 +192,7 @@ func (s *Server) accept(web *feed) {
 }
 
 // sort tells TLS from packets, and HTTP from TURN inside it, by the first byte.
-func (s *Server) sort(c net.Conn, web *feed) {
+func (s *Server) sort(c net.Conn, web *handover.Listener) {
 	c.SetDeadline(time.Now().Add(firstByte))
 	p, first, err := peek(c)
 	if err != nil {
@@ -217,7 +218,7 @@ func (s *Server) sort(c net.Conn, web *feed) {
 		s.turn.Serve(inner)
 		return
 	}
-	web.put(inner)
+	web.Put(inner)
 }
 
 // signal is the WebSocket of a page's session. The page is the router's own or a
@@ -331,42 +332,3 @@ func peek(c net.Conn) (*peeked, byte, error) {
 
 // Read implements net.Conn.
 func (p *peeked) Read(b []byte) (int, error) { return p.in.Read(b) }
-
-// feed is a listener whose connections are put in.
-type feed struct {
-	addr  net.Addr
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newFeed(a net.Addr) *feed {
-	return &feed{addr: a, conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-func (f *feed) put(c net.Conn) {
-	select {
-	case f.conns <- c:
-	case <-f.done:
-		c.Close()
-	}
-}
-
-// Accept implements net.Listener.
-func (f *feed) Accept() (net.Conn, error) {
-	select {
-	case c := <-f.conns:
-		return c, nil
-	case <-f.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (f *feed) Close() error {
-	f.once.Do(func() { close(f.done) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (f *feed) Addr() net.Addr { return f.addr }

@@ -29,6 +29,7 @@ import (
 	"github.com/pion/logging"
 	"github.com/pion/turn/v4"
 
+	"github.com/parley-meet/parley/services/internal/handover"
 	"github.com/parley-meet/parley/services/internal/sfu/wire"
 )
 
@@ -50,7 +51,7 @@ type Server struct {
 	secret []byte
 	now    func() time.Time
 	turn   *turn.Server
-	feed   *feed
+	feed   *handover.Listener
 	allow  map[netip.Addr]bool
 	relay  netip.Addr
 	ports  atomic.Uint32
@@ -71,7 +72,7 @@ func New(mux *wire.Mux, router []netip.Addr, log *slog.Logger, now func() time.T
 	for _, a := range router {
 		s.allow[a.Unmap()] = true
 	}
-	s.feed = &feed{conns: make(chan net.Conn), done: make(chan struct{})}
+	s.feed = handover.New(&net.TCPAddr{})
 	var err error
 	s.turn, err = turn.NewServer(turn.ServerConfig{
 		Realm:         realm,
@@ -151,7 +152,7 @@ func (s *Server) permit(_ net.Addr, ip net.IP) bool {
 
 // Serve takes a connection whose first byte says that it is TURN (Is). It returns
 // at once.
-func (s *Server) Serve(c net.Conn) { s.feed.put(c) }
+func (s *Server) Serve(c net.Conn) { s.feed.Put(c) }
 
 // Is says whether the first byte inside TLS is that of STUN or ChannelData.
 func Is(b byte) bool { return b < 4 }
@@ -313,40 +314,6 @@ func (a *allocation) SetReadDeadline(time.Time) error { return nil }
 
 // SetWriteDeadline implements net.PacketConn.
 func (a *allocation) SetWriteDeadline(time.Time) error { return nil }
-
-// feed is a listener whose connections are put in.
-type feed struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func (f *feed) put(c net.Conn) {
-	select {
-	case f.conns <- c:
-	case <-f.done:
-		c.Close()
-	}
-}
-
-// Accept implements net.Listener.
-func (f *feed) Accept() (net.Conn, error) {
-	select {
-	case c := <-f.conns:
-		return c, nil
-	case <-f.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (f *feed) Close() error {
-	f.once.Do(func() { close(f.done) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (f *feed) Addr() net.Addr { return &net.TCPAddr{} }
 
 // quiet gives the library's errors to slog.
 type quiet struct{ log *slog.Logger }
