@@ -311,8 +311,14 @@ func (cam *camera) run() {
 	})
 	cam.t.Cleanup(func() {
 		close(cam.stop)
-		cam.sender.Stop()
+		// Its readers end before it does: the library's Stop races with them.
+		for _, e := range params.Encodings {
+			if err := cam.sender.SetReadDeadlineSimulcast(time.Now(), e.RID); err != nil {
+				cam.t.Error(err)
+			}
+		}
 		cam.done.Wait()
+		cam.sender.Stop()
 	})
 }
 
