@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,14 +20,18 @@ import (
 type wire struct {
 	joined chan struct{}
 	view   *View
-	sent   []time.Time
-	last   Announcement
-	err    error
+
+	mu   sync.Mutex
+	sent []time.Time
+	last Announcement
+	err  error
 }
 
 func (w *wire) Joined() <-chan struct{} { return w.joined }
 
 func (w *wire) Publish(to bus.Peer, topic string, data []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.err != nil {
 		return w.err
 	}
@@ -40,11 +45,20 @@ func (w *wire) Publish(to bus.Peer, topic string, data []byte) error {
 // take returns when announcements were sent since start, and forgets them.
 func (w *wire) take(start time.Time) (out []time.Duration) {
 	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, t := range w.sent {
 		out = append(out, t.Sub(start))
 	}
 	w.sent = nil
 	return out
+}
+
+// fail makes it fail, or work again.
+func (w *wire) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err = err
 }
 
 func TestAnnouncer(t *testing.T) {
@@ -88,7 +102,7 @@ func TestAnnouncer(t *testing.T) {
 		for len(w.view.Changed()) > 0 {
 			<-w.view.Changed()
 		}
-		w.err = errors.New("no bus")
+		w.fail(errors.New("no bus"))
 		time.Sleep(Expiry + Every)
 		synctest.Wait()
 		if len(w.view.Changed()) == 0 {
@@ -102,9 +116,11 @@ func TestAnnouncer(t *testing.T) {
 		}
 
 		// The last word gives the meetings up.
-		w.err = nil
+		w.fail(nil)
 		astop()
 		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		if !w.last.Draining || len(w.last.Meetings) != 0 {
 			t.Errorf("the last word is %+v", w.last)
 		}
