@@ -35,6 +35,9 @@ func Compare(r io.Reader) (Comparison, error) {
 		if err := json.Unmarshal([]byte(f[2]), &x); err != nil {
 			return Comparison{}, fmt.Errorf("compare: %q: %w", in.Text(), err)
 		}
+		if x.Packets == 0 {
+			return Comparison{}, fmt.Errorf("compare: %s delivered nothing in round %s", f[1], f[0])
+		}
 		by[f[1]] = append(by[f[1]], x)
 	}
 	ours, peers := by["parley"], by["livekit"]

@@ -7,19 +7,19 @@ import (
 )
 
 func TestCompare(t *testing.T) {
-	text := `1 parley {"us_per_packet":3,"loss":0.1,"p99_ms":2,"resent":1}
-1 livekit {"us_per_packet":6,"p99_ms":8}
-2 parley {"us_per_packet":9,"loss":0,"p99_ms":1,"resent":2}
-2 livekit {"us_per_packet":8,"p99_ms":9}
-3 parley {"us_per_packet":4,"loss":0,"p99_ms":3,"resent":4}
-3 livekit {"us_per_packet":10,"p99_ms":7}
+	text := `1 parley {"packets":9,"us_per_packet":3,"loss":0.1,"p99_ms":2,"resent":1}
+1 livekit {"packets":9,"us_per_packet":6,"p99_ms":8}
+2 parley {"packets":9,"us_per_packet":9,"loss":0,"p99_ms":1,"resent":2}
+2 livekit {"packets":9,"us_per_packet":8,"p99_ms":9}
+3 parley {"packets":9,"us_per_packet":4,"loss":0,"p99_ms":3,"resent":4}
+3 livekit {"packets":9,"us_per_packet":10,"p99_ms":7}
 `
 	c, err := Compare(strings.NewReader(text))
 	want := Comparison{Ratio: 0.5, CPU: 4, Peer: 8, P99: 2, PeerP99: 8, Resent: 7, Rounds: 3}
 	if err != nil || c != want {
 		t.Errorf("%+v, %v", c, err)
 	}
-	for _, bad := range []string{"", "x", "1 parley {}", "1 parley {", "1 parley {}\n1 livekit []"} {
+	for _, bad := range []string{"", "x", "1 parley {}", "1 parley {", "1 parley {}\n1 livekit []", "1 parley {\"packets\":1}\n1 livekit {\"packets\":0}"} {
 		if _, err := Compare(strings.NewReader(bad)); err == nil {
 			t.Errorf("%q was taken", bad)
 		}

@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pion/dtls/v2"
 	"github.com/pion/ice/v2"
@@ -23,6 +25,8 @@ type Client struct {
 	tap  *wire.Tap
 	mux  ice.UDPMux
 	once sync.Once
+	// server: the other side begins DTLS (RFC 5763, 5), so its key is the client's.
+	server atomic.Bool
 
 	// Ready is closed when Crypt and Remote are set.
 	Ready  chan struct{}
@@ -167,7 +171,7 @@ func (c *Client) connected() error {
 	if t == nil {
 		t = trs[0].Receiver().Transport()
 	}
-	crypt, _, err := keys(t, false)
+	crypt, _, err := keys(t, c.server.Load())
 	if err != nil {
 		return err
 	}
@@ -200,6 +204,7 @@ func (c *Client) Offer() (string, error) {
 
 // Answer takes the server's.
 func (c *Client) Answer(sdp string) error {
+	c.server.Store(strings.Contains(sdp, "a=setup:active"))
 	return c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: sdp})
 }
 
