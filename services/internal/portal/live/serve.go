@@ -21,7 +21,6 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/link"
-	"github.com/parley-meet/parley/services/internal/portal/store"
 )
 
 // Bounds of one connection.
@@ -65,8 +64,10 @@ type conn struct {
 	cancel context.CancelFunc
 	out    chan message
 
-	taken atomic.Uint64 // number of the last event taken
-	acks  chan struct{} // it has grown: one answer for all since the last
+	since  time.Time       // it stands; of Service.mu
+	events chan link.Event // that are to be stored
+	taken  atomic.Uint64   // number of the last event taken
+	acks   chan struct{}   // it has grown: one answer for all since the last
 
 	once sync.Once
 	gone atomic.Bool // it has been sent away: what it says counts for nothing
@@ -158,7 +159,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ws.SetReadLimit(link.MaxMessage)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
-	c := &conn{s: s, id: id, ws: ws, cancel: cancel, out: make(chan message, queueSize), acks: make(chan struct{}, 1), bye: make(chan link.Bye, 1)}
+	c := &conn{s: s, id: id, ws: ws, cancel: cancel, out: make(chan message, queueSize), events: make(chan link.Event, maxBatch), acks: make(chan struct{}, 1), bye: make(chan link.Bye, 1)}
 	if why != "" {
 		s.cfg.Log.Info("link refused", "appliance", id.Appliance, "why", why)
 		c.last(link.Bye{Why: why})
@@ -221,12 +222,14 @@ func (c *conn) serve(ctx context.Context) error {
 	if c.s.notes.Load() != notes { // what was told before it was known here
 		c.s.look(ctx, func(o *conn) bool { return o == c })
 	}
-	ends := make(chan error, 2)
-	go func() { ends <- c.read(ctx, st, h.Boot) }()
+	ends := make(chan error, 3)
+	go func() { ends <- c.read(ctx, st) }()
 	go func() { ends <- c.write(ctx) }()
+	go func() { ends <- c.store(ctx, h.Boot) }()
 	err = <-ends
 	cancel()
 	c.ws.CloseNow()
+	<-ends
 	<-ends
 	return err
 }
@@ -289,7 +292,7 @@ func (c *conn) write(ctx context.Context) error {
 	}
 }
 
-func (c *conn) read(ctx context.Context, st State, boot string) error {
+func (c *conn) read(ctx context.Context, st State) error {
 	pace := rate.NewLimiter(maxMessages, 10*maxMessages)
 	renewals := rate.NewLimiter(rate.Every(time.Hour/maxRenewals), maxRenewals)
 	for {
@@ -323,8 +326,10 @@ func (c *conn) read(ctx context.Context, st State, boot string) error {
 			if err := m.Into(&e); err != nil {
 				return c.refuse(err)
 			}
-			if err := c.event(ctx, boot, e); err != nil {
-				return fmt.Errorf("event %d: %w", e.Number, err)
+			select {
+			case c.events <- e:
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 			// Many may come before the next status: it has not fallen silent.
 			st.Contact = c.s.now()
@@ -353,69 +358,10 @@ func (c *conn) read(ctx context.Context, st State, boot string) error {
 	}
 }
 
-// event takes an event and has it acknowledged.
-func (c *conn) event(ctx context.Context, boot string, e link.Event) error {
-	if last := c.taken.Load(); e.Number > last {
-		if e.Number > last+1 && !c.gap { // once: it may be said as often as the appliance likes
-			c.gap = true
-			c.s.cfg.Log.Warn("events of an appliance are missing", "appliance", c.id.Appliance, "from", last+1, "to", e.Number-1)
-		}
-		if err := c.s.take(ctx, c.id, boot, e); err != nil {
-			return err
-		}
-		c.taken.Store(e.Number)
-	}
-	select {
-	case c.acks <- struct{}{}:
-	default: // the one that is due tells of this event too
-	}
-	return nil
-}
-
 // refuse says what was wrong; nothing is read from the connection any more.
 func (c *conn) refuse(err error) error {
 	c.last(link.Bye{Why: link.WhyRefused, Detail: cut(err.Error(), 200)})
 	return err
-}
-
-// lastEvent returns the number of the last event taken of an appliance's start.
-func (s *Service) lastEvent(ctx context.Context, appliance, boot string) (uint64, error) {
-	var n int64
-	err := s.cfg.DB.Read(ctx, func(tx *store.Tx) error {
-		return tx.Row("SELECT number FROM appliance_events WHERE appliance_id = ? AND boot = ?", appliance, boot).Scan(&n)
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return 0, nil
-	}
-	return uint64(n), err
-}
-
-// keptBoots is how many starts of an appliance have their last number kept.
-const keptBoots = 5
-
-// take hands an event to those who want it, once.
-func (s *Service) take(ctx context.Context, from Identity, boot string, e link.Event) error {
-	if e.Name == "" || len(e.Name) > 64 || e.Number > 1<<62 {
-		return nil // nobody knows such an event; it is taken and forgotten
-	}
-	return s.cfg.DB.Write(ctx, func(tx *store.Tx) error {
-		n, err := tx.Exec(`INSERT INTO appliance_events (appliance_id, boot, number, at) VALUES (?,?,?,?)
-ON CONFLICT (appliance_id, boot) DO UPDATE SET number = excluded.number, at = excluded.at WHERE appliance_events.number < excluded.number`,
-			from.Appliance, boot, int64(e.Number), store.Millis(s.now()))
-		if err != nil || n == 0 {
-			return err
-		}
-		if _, err := tx.Exec("DELETE FROM appliance_events WHERE appliance_id = ? AND boot NOT IN (SELECT boot FROM appliance_events WHERE appliance_id = ? ORDER BY at DESC LIMIT ?)",
-			from.Appliance, from.Appliance, keptBoots); err != nil {
-			return err
-		}
-		for _, h := range s.cfg.Events {
-			if err := h.HandleEvent(tx, from, e); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // Bounds of a status: what an appliance says is shown to people and kept.

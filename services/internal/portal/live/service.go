@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -22,7 +23,8 @@ const (
 	// TopicState says that states were written: whoever shows some looks again.
 	TopicState = "live-state"
 	// topicHere says which instance holds an appliance's link now; another one
-	// that thinks so too gives it up. The payload is "APPLIANCE INSTANCE".
+	// that had it before gives it up. The payload is "APPLIANCE INSTANCE SINCE",
+	// the time in ms.
 	topicHere = "live-here"
 )
 
@@ -211,20 +213,20 @@ func (s *Service) look(ctx context.Context, want func(*conn) bool) {
 	}
 }
 
-// elsewhere ends the connection of an appliance that another instance has.
+// elsewhere ends the connection of an appliance that has come to another instance
+// since. A note is as old as a flush: the appliance may have come back here.
 func (s *Service) elsewhere(payload string) {
-	for _, c := range s.pick(func(c *conn) bool { return payload == c.id.Appliance+" "+c.s.otherThan(payload) }) {
-		c.end(link.Bye{Why: link.WhySuperseded})
+	var appliance, instance string
+	var at int64
+	if _, err := fmt.Sscan(payload, &appliance, &instance, &at); err != nil || instance == s.instance {
+		return
 	}
-}
-
-// otherThan returns the instance that a note of topicHere names when it is not
-// this one.
-func (s *Service) otherThan(payload string) string {
-	if i := len(payload) - len(s.instance); i > 0 && payload[i:] != s.instance {
-		return payload[i:]
+	for _, c := range s.pick(func(c *conn) bool { return c.id.Appliance == appliance }) {
+		// Of two in the same millisecond both instances choose the same one.
+		if mine := store.Millis(c.since); mine < at || mine == at && s.instance < instance {
+			c.end(link.Bye{Why: link.WhySuperseded})
+		}
 	}
-	return "-"
 }
 
 // stop sends everybody away.
@@ -256,6 +258,7 @@ func (s *Service) add(c *conn) (why string) {
 	if old != nil {
 		old.end(link.Bye{Why: link.WhySuperseded})
 	}
+	c.since = s.now()
 	s.conns[c.id.Appliance] = c
 	s.here[c.id.Appliance] = true
 	s.wg.Add(1)
@@ -289,7 +292,13 @@ func (s *Service) heard(st State) {
 // flush writes what was heard.
 func (s *Service) flush(ctx context.Context) {
 	s.mu.Lock()
-	dirty, here, zones := s.dirty, s.here, s.zones
+	dirty, zones := s.dirty, s.zones
+	here := map[string]time.Time{}
+	for id := range s.here {
+		if c := s.conns[id]; c != nil { // else it has gone again
+			here[id] = c.since
+		}
+	}
 	s.dirty, s.here, s.zones = map[string]State{}, map[string]bool{}, map[string]bool{}
 	s.mu.Unlock()
 	if len(dirty) == 0 && len(here) == 0 && len(zones) == 0 {
@@ -312,8 +321,8 @@ WHERE appliance_live.contact <= excluded.contact`,
 				return err
 			}
 		}
-		for id := range here {
-			tx.Notify(topicHere, id+" "+s.instance)
+		for id, since := range here {
+			tx.Notify(topicHere, fmt.Sprint(id, " ", s.instance, " ", store.Millis(since)))
 		}
 		for zone := range zones {
 			tx.Notify(s.cfg.Changed, zone)
