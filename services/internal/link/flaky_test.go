@@ -23,7 +23,11 @@ import (
 // event is stored once, in order; the configuration is the last; the
 // certificate is good; and nothing is left of all those connections.
 func TestFlakyNetwork(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) { flaky(t, "", 4, 300) })
+	cuts := 300
+	if testing.Short() { // with the race detector it takes five times as long
+		cuts = 100
+	}
+	t.Run("sqlite", func(t *testing.T) { flaky(t, "", 4, cuts) })
 	t.Run("postgres", func(t *testing.T) { flaky(t, storetest.Postgres(t), 5, 100) })
 }
 
