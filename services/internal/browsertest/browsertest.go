@@ -30,9 +30,10 @@ type Tab struct {
 	Ctx context.Context
 }
 
-// New opens a tab of a browser of its own, which prefers a language. Without
-// Chromium the test is skipped on a desk and fails in CI.
-func New(t *testing.T, language string) *Tab {
+// New opens a tab of a browser of its own, which prefers a language and has more
+// options if some are given. Without Chromium the test is skipped on a desk and
+// fails in CI.
+func New(t *testing.T, language string, more ...chromedp.ExecAllocatorOption) *Tab {
 	t.Helper()
 	judge.Need(t, "chromium")
 	opts := []chromedp.ExecAllocatorOption{
@@ -46,7 +47,7 @@ func New(t *testing.T, language string) *Tab {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, opts...)
+	ctx, cancel = chromedp.NewExecAllocator(ctx, append(opts, more...)...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithListener(func(ev any) {
 		switch e := ev.(type) {
