@@ -106,7 +106,7 @@ func TestBrowser(t *testing.T) {
 			act(out, fmt.Sprintf(`publish(%q, "%%s", %q, %v)`, target.Base+"/whip", test.codec, tcp), 1)
 			act(in, fmt.Sprintf(`play(%q, "%%s", %v)`, target.Base+"/whep", tcp), 2)
 			in.Until(`window.seen && window.seen.frames > 20 && window.seen.energy > 0`)
-			if got := in.Value(`window.seen.codec + " " + window.seen.path`); got != "video/"+test.codec+" "+test.path {
+			if got := in.Value(`window.seen.codec + " " + window.seen.path + " " + window.seen.cipher`); got != "video/"+test.codec+" "+test.path+" SRTP_AEAD_AES_128_GCM" {
 				t.Errorf("plays %s", got)
 			}
 			t.Log(in.Value("JSON.stringify(window.seen)"))

@@ -74,11 +74,14 @@ type Events struct {
 
 // API makes peers.
 type API struct {
-	api  *webrtc.API
-	mux  *wire.Mux
-	log  *slog.Logger
-	cert webrtc.Certificate
-	own  Params // its fingerprint
+	api *webrtc.API // for who does not offer GCM
+	gcm *webrtc.API // with GCM alone
+	// gates of conns that agents have made and peers have not taken yet, by fragment.
+	gates *sync.Map
+	mux   *wire.Mux
+	log   *slog.Logger
+	cert  webrtc.Certificate
+	own   Params // its fingerprint
 }
 
 // New makes a certificate, which lives as long as the process, and checks that
@@ -109,20 +112,25 @@ func New(mux *wire.Mux, log *slog.Logger) (*API, error) {
 	set.SetNet(network)
 	set.SetLite(true)
 	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP6})
-	set.SetICEUDPMux(agents{mux})
+	gates := &sync.Map{}
+	set.SetICEUDPMux(agents{mux, gates})
 	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	set.DisableActiveTCP(true)
 	set.SetICETimeouts(silentAfter, goneAfter, keepAlive)
-	set.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
 	// The cookie of RFC 6347, 4.2.1 proves an address; ICE has done so.
 	set.SetDTLSInsecureSkipHelloVerify(true)
 	set.SetReceiveMTU(wire.MTU)
+	gcm := set
+	set.SetSRTPProtectionProfiles(dtls.SRTP_AES128_CM_HMAC_SHA1_80)
+	gcm.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM)
 	return &API{
-		api:  webrtc.NewAPI(webrtc.WithSettingEngine(set)),
-		mux:  mux,
-		log:  log,
-		cert: *cert,
-		own:  Params{Hash: prints[0].Algorithm, Print: prints[0].Value},
+		api:   webrtc.NewAPI(webrtc.WithSettingEngine(set)),
+		gcm:   webrtc.NewAPI(webrtc.WithSettingEngine(gcm)),
+		gates: gates,
+		mux:   mux,
+		log:   log,
+		cert:  *cert,
+		own:   Params{Hash: prints[0].Algorithm, Print: prints[0].Value},
 	}, nil
 }
 
@@ -133,9 +141,10 @@ type Peer struct {
 	remote Params
 	gather *webrtc.ICEGatherer
 	ice    *webrtc.ICETransport
-	dtls   *webrtc.DTLSTransport
 
 	mu      sync.Mutex
+	dtls    *webrtc.DTLSTransport // nil until the ClientHello
+	gate    *gate                 // of the conn that the handshake comes by
 	local   Params
 	conns   []*wire.Conn // the present one last; others until their successor has a path
 	handler wire.Handler
@@ -154,9 +163,6 @@ func (a *API) Open(remote Params, h wire.Handler, ev Events) (*Peer, error) {
 		return nil, fmt.Errorf("ice: %w", err)
 	}
 	p.ice = a.api.NewICETransport(p.gather)
-	if p.dtls, err = a.api.NewDTLSTransport(p.ice, []webrtc.Certificate{a.cert}); err != nil {
-		return nil, fmt.Errorf("dtls: %w", err)
-	}
 	if err := p.collect(); err != nil {
 		p.gather.Close()
 		return nil, err
@@ -195,8 +201,17 @@ func (p *Peer) collect() error {
 		return err
 	}
 	conn.Handle(p.handler)
+	g, ok := p.api.gates.LoadAndDelete(params.UsernameFragment)
+	if !ok {
+		return errors.New("ice: the agent has not opened its conn")
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.secure {
+		g.(*gate).pass() // an ICE restart: the handshake is over
+	} else {
+		p.gate = g.(*gate)
+	}
 	p.local = Params{Ufrag: params.UsernameFragment, Pwd: params.Password, Hash: p.api.own.Hash, Print: p.api.own.Print}
 	p.conns = append(p.conns, conn)
 	return nil
@@ -226,7 +241,11 @@ func (p *Peer) handshake(ctx context.Context) error {
 	if err := p.ice.Start(nil, webrtc.ICEParameters{UsernameFragment: p.remote.Ufrag, Password: p.remote.Pwd, ICELite: false}, &controlled); err != nil {
 		return fmt.Errorf("ice: %w", errors.Join(err, ctx.Err()))
 	}
-	err := p.dtls.Start(webrtc.DTLSParameters{
+	t, err := p.secureBy(ctx)
+	if err != nil {
+		return err
+	}
+	err = t.Start(webrtc.DTLSParameters{
 		Role:         webrtc.DTLSRoleClient,
 		Fingerprints: []webrtc.DTLSFingerprint{{Algorithm: p.remote.Hash, Value: p.remote.Print}},
 	})
@@ -236,7 +255,7 @@ func (p *Peer) handshake(ctx context.Context) error {
 	if !stop() {
 		return fmt.Errorf("dtls: %w", ctx.Err())
 	}
-	crypt, profile, err := keys(p.dtls, true)
+	crypt, profile, err := keys(t, true)
 	if err != nil {
 		return err
 	}
@@ -248,6 +267,41 @@ func (p *Peer) handshake(ctx context.Context) error {
 	p.mu.Unlock()
 	p.change(Connected, nil)
 	return nil
+}
+
+// secureBy waits for the ClientHello and makes the DTLS transport for it.
+func (p *Peer) secureBy(ctx context.Context) (*webrtc.DTLSTransport, error) {
+	p.mu.Lock()
+	g, conn := p.gate, p.conns[len(p.conns)-1]
+	p.mu.Unlock()
+	select {
+	case <-g.seen:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("dtls: no ClientHello: %w", ctx.Err())
+	}
+	api := p.api.api
+	if g.gcm {
+		api = p.api.gcm
+	}
+	t, err := api.NewDTLSTransport(p.ice, []webrtc.Certificate{p.api.cert})
+	if err != nil {
+		return nil, fmt.Errorf("dtls: %w", err)
+	}
+	// From here on the library has an endpoint that takes the packets.
+	t.OnStateChange(func(s webrtc.DTLSTransportState) {
+		if s == webrtc.DTLSTransportStateConnecting {
+			for _, h := range g.pass() {
+				conn.Again(h.b, h.from)
+			}
+		}
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == Closed {
+		return nil, errors.New("dtls: closed")
+	}
+	p.dtls = t
+	return t, nil
 }
 
 // nominated hears of the path that the peer wants.
@@ -338,13 +392,17 @@ func (p *Peer) Close() error {
 	p.mu.Lock()
 	closed := p.state == Closed
 	p.state = Closed
-	conns := p.conns
+	conns, secure := p.conns, p.dtls
 	p.mu.Unlock()
 	if closed {
 		return nil
 	}
 	p.cancel()
-	err := errors.Join(p.dtls.Stop(), p.ice.Stop())
+	var err error
+	if secure != nil {
+		err = secure.Stop()
+	}
+	err = errors.Join(err, p.ice.Stop())
 	for _, c := range conns {
 		c.Close()
 	}
@@ -353,7 +411,10 @@ func (p *Peer) Close() error {
 }
 
 // agents is the mux as ICE agents see it.
-type agents struct{ mux *wire.Mux }
+type agents struct {
+	mux   *wire.Mux
+	gates *sync.Map
+}
 
 // GetConn implements ice.UDPMux.
 func (a agents) GetConn(ufrag string, _ net.Addr) (net.PacketConn, error) {
@@ -361,7 +422,9 @@ func (a agents) GetConn(ufrag string, _ net.Addr) (net.PacketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return agentConn{c}, nil
+	g := newGate()
+	a.gates.Store(ufrag, g)
+	return agentConn{c, g}, nil
 }
 
 // RemoveConnByUfrag implements ice.UDPMux. The peer closes its conns itself: after
@@ -374,8 +437,22 @@ func (agents) GetListenAddresses() []net.Addr { return []net.Addr{wire.Local} }
 // Close implements ice.UDPMux; the mux is not an agent's.
 func (agents) Close() error { return nil }
 
-// agentConn is a conn of which an agent closes its view only.
-type agentConn struct{ *wire.Conn }
+// agentConn is a conn of which an agent closes its view only, and that holds DTLS
+// back at the gate.
+type agentConn struct {
+	*wire.Conn
+	gate *gate
+}
+
+// ReadFrom implements net.PacketConn.
+func (c agentConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := c.Conn.ReadFrom(b)
+		if err != nil || !wire.IsDTLS(b[:n]) || !c.gate.hold(b[:n], from) {
+			return n, from, err
+		}
+	}
+}
 
 // Close implements net.PacketConn.
 func (c agentConn) Close() error { return c.SetReadDeadline(time.Unix(1, 0)) }

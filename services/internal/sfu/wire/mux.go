@@ -137,6 +137,18 @@ func (c *Conn) push(p *Path, b []byte) {
 	}
 }
 
+// Again hands a packet to the agent that it has read before.
+func (c *Conn) Again(b []byte, from net.Addr) {
+	u, ok := from.(*net.UDPAddr)
+	if !ok {
+		return
+	}
+	select {
+	case c.packets <- inbound{b, u}:
+	default:
+	}
+}
+
 // add remembers a path that has shown a user name; it is validated when the agent
 // answers.
 func (c *Conn) add(p *Path) bool {

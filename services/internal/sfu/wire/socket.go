@@ -177,15 +177,15 @@ func (p *Path) media(out *Out, packets [][]byte) {
 // isMedia tells RTP and RTCP from the rest (RFC 7983, 7).
 func isMedia(b []byte) bool { return len(b) >= 8 && b[0] >= 128 && b[0] <= 191 }
 
-// isDTLS likewise.
-func isDTLS(b []byte) bool { return len(b) > 0 && b[0] >= 20 && b[0] <= 63 }
+// IsDTLS likewise.
+func IsDTLS(b []byte) bool { return len(b) > 0 && b[0] >= 20 && b[0] <= 63 }
 
 // control takes what is not media.
 func (s *Socket) control(from netip.AddrPort, p *Path, b []byte) {
 	switch {
 	case isSTUN(b):
 		s.stun(from, p, b)
-	case isDTLS(b) && p != nil:
+	case IsDTLS(b) && p != nil:
 		if c := p.conn.Load(); c != nil {
 			c.push(p, b)
 		}

@@ -164,7 +164,7 @@ func (m *Mux) Serve(c net.Conn, kind Kind) error {
 		case p == nil:
 			return errNoFragment
 		case !p.valid.Load():
-		case isDTLS(b):
+		case IsDTLS(b):
 			if c := p.conn.Load(); c != nil {
 				c.push(p, b)
 			}
