@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/logtest"
 	"github.com/parley-meet/parley/services/internal/portal/server"
 	"github.com/parley-meet/parley/services/internal/portalctl"
 )
@@ -142,7 +142,7 @@ func TestKeep(t *testing.T) {
 // the link is made when it is asked for, and no log has it.
 func TestApplianceServes(t *testing.T) {
 	dir := t.TempDir()
-	log := new(buffer)
+	log := new(logtest.Buffer)
 	a := newAppliance(server.Defaults(), slog.New(slog.NewTextHandler(log, nil)))
 	if a.cfg.Dir != "/perm/parley/portal/state" || a.cfg.KeyFile != "/perm/parley/portal/key/master.key" || a.cfg.Listen != ":443" {
 		t.Errorf("%+v", a.cfg)
@@ -200,22 +200,4 @@ func keeping(t *testing.T, a *appliance) (end func()) {
 			t.Error("it is called running after its end")
 		}
 	}
-}
-
-// buffer is a log that is read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

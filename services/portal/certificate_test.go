@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/logtest"
 	"github.com/parley-meet/parley/services/internal/portal/server"
 	"github.com/parley-meet/parley/services/internal/portalctl"
 )
@@ -48,9 +49,9 @@ func TestHostOf(t *testing.T) {
 }
 
 // asked is an appliance in a folder of its own, under a URL.
-func asked(t *testing.T, at string) (*appliance, *buffer) {
+func asked(t *testing.T, at string) (*appliance, *logtest.Buffer) {
 	t.Helper()
-	log := new(buffer)
+	log := new(logtest.Buffer)
 	a := newAppliance(server.Defaults(), slog.New(slog.NewTextHandler(log, nil)))
 	a.cfg.Dir = t.TempDir()
 	a.url = func() string { return at }

@@ -1,7 +1,6 @@
 package link_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/link"
+	"github.com/parley-meet/parley/services/internal/logtest"
 	"github.com/parley-meet/parley/services/internal/portal/portaltest"
 )
 
@@ -122,7 +122,7 @@ func TestProxy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var log buffer
+			var log logtest.Buffer
 			m := &machine{r: r, host: "r", kept: c, proxy: p.through(x.user), log: &log}
 			at := r.places[0].addr()
 			m.start(at).linked()
@@ -139,24 +139,6 @@ func TestProxy(t *testing.T) {
 			secretless(t, "the log", log.String())
 		})
 	}
-}
-
-// buffer is a log that several write.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // What is wrong with a proxy is said, with its address and without its password.
@@ -241,7 +223,7 @@ func TestProxyRefuses(t *testing.T) {
 	}
 
 	// A proxy whose certificate nobody vouches for is not told the password.
-	var heard buffer
+	var heard logtest.Buffer
 	evil := newProxy(t, true, true, func(_ http.ResponseWriter, q *http.Request) bool {
 		fmt.Fprint(&heard, q.Header)
 		return false
@@ -254,7 +236,7 @@ func TestProxyRefuses(t *testing.T) {
 
 	// The link says the same, and so does its log.
 	m := r.enrol("r1", link.Router)
-	var log buffer
+	var log logtest.Buffer
 	m.proxy, m.log = plain.through(wrong), &log
 	m.start(at)
 	portaltest.Wait(t, "a refusal", func() bool { return strings.Contains(m.Connection().Problem, "it refuses the name and password") })

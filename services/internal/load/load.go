@@ -176,10 +176,7 @@ func (s *Subscriber) open(now time.Duration, b []byte, pt uint8) {
 		return
 	}
 	s.scratch = clear
-	at := 12 + 4*int(clear[0]&15)
-	if clear[0]&0x10 != 0 {
-		at += 4 + 4*int(binary.BigEndian.Uint16(clear[at+2:]))
-	}
+	at := payloadAt(clear)
 	if pt == ptVP8 {
 		at += stampVideo
 	} else {
@@ -193,6 +190,16 @@ func (s *Subscriber) open(now time.Duration, b []byte, pt uint8) {
 	}
 }
 
+// payloadAt is where the payload begins of a packet that was opened, and so has a
+// whole header (RFC 3550, 5.1).
+func payloadAt(b []byte) int {
+	at := 12 + 4*int(b[0]&15)
+	if b[0]&0x10 != 0 {
+		at += 4 + 4*int(binary.BigEndian.Uint16(b[at+2:]))
+	}
+	return at
+}
+
 // restore takes a retransmission.
 func (s *Subscriber) restore(now time.Duration, b []byte) {
 	clear, err := s.client.Crypt.OpenRTP(s.scratch[:0], b)
@@ -200,10 +207,7 @@ func (s *Subscriber) restore(now time.Duration, b []byte) {
 		return
 	}
 	s.scratch = clear
-	at := 12 + 4*int(clear[0]&15)
-	if clear[0]&0x10 != 0 {
-		at += 4 + 4*int(binary.BigEndian.Uint16(clear[at+2:]))
-	}
+	at := payloadAt(clear)
 	if clear[0]&0x20 != 0 || at+2 > len(clear) {
 		return // a probe
 	}

@@ -12,37 +12,19 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/logtest"
 	"github.com/parley-meet/parley/services/internal/portal/edge"
 	"github.com/parley-meet/parley/services/internal/portal/store/storetest"
 )
 
-// buffer is what several goroutines write.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // started runs a portal until the test ends, and returns where it listens and
 // what it said.
-func started(t *testing.T, cfg Config, terminal bool) (at string, said, log *buffer) {
+func started(t *testing.T, cfg Config, terminal bool) (at string, said, log *logtest.Buffer) {
 	t.Helper()
-	said, log = &buffer{}, &buffer{}
+	said, log = &logtest.Buffer{}, &logtest.Buffer{}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {

@@ -26,10 +26,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/logging"
 	"github.com/pion/turn/v4"
 
 	"github.com/parley-meet/parley/services/internal/handover"
+	"github.com/parley-meet/parley/services/internal/sfu/pionlog"
 	"github.com/parley-meet/parley/services/internal/sfu/wire"
 )
 
@@ -79,7 +79,7 @@ func New(mux *wire.Mux, router []netip.Addr, log *slog.Logger, now func() time.T
 		AuthHandler:   s.auth,
 		QuotaHandler:  s.quota,
 		EventHandler:  turn.EventHandler{OnAllocationDeleted: s.deleted, OnAllocationCreated: s.created},
-		LoggerFactory: quiet{log},
+		LoggerFactory: pionlog.Factory{Log: log},
 		ListenerConfigs: []turn.ListenerConfig{{
 			Listener:              s.feed,
 			RelayAddressGenerator: generator{s},
@@ -314,24 +314,3 @@ func (a *allocation) SetReadDeadline(time.Time) error { return nil }
 
 // SetWriteDeadline implements net.PacketConn.
 func (a *allocation) SetWriteDeadline(time.Time) error { return nil }
-
-// quiet gives the library's errors to slog.
-type quiet struct{ log *slog.Logger }
-
-// NewLogger implements logging.LoggerFactory.
-func (q quiet) NewLogger(scope string) logging.LeveledLogger {
-	return logger{q.log.With("turn", scope)}
-}
-
-type logger struct{ log *slog.Logger }
-
-func (logger) Trace(string)                     {}
-func (logger) Tracef(string, ...any)            {}
-func (logger) Debug(string)                     {}
-func (logger) Debugf(string, ...any)            {}
-func (logger) Info(string)                      {}
-func (logger) Infof(string, ...any)             {}
-func (l logger) Warn(s string)                  { l.log.Debug(s) }
-func (l logger) Warnf(format string, a ...any)  { l.log.Debug(fmt.Sprintf(format, a...)) }
-func (l logger) Error(s string)                 { l.log.Debug(s) }
-func (l logger) Errorf(format string, a ...any) { l.log.Debug(fmt.Sprintf(format, a...)) }

@@ -15,6 +15,7 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/webrtc/v3"
 
+	"github.com/parley-meet/parley/services/internal/sfu/pionlog"
 	"github.com/parley-meet/parley/services/internal/sfu/wire"
 )
 
@@ -85,7 +86,7 @@ func Dial(local netip.Addr, lines []Line, log *slog.Logger, media func([][]byte)
 		return nil, err
 	}
 	var set webrtc.SettingEngine
-	set.LoggerFactory = loggers{log}
+	set.LoggerFactory = pionlog.Factory{Log: log}
 	set.SetIncludeLoopbackCandidate(true)
 	set.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
 	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})

@@ -23,10 +23,10 @@ import (
 
 	"github.com/pion/dtls/v2"
 	"github.com/pion/ice/v2"
-	"github.com/pion/logging"
 	"github.com/pion/transport/v2/stdnet"
 	"github.com/pion/webrtc/v3"
 
+	"github.com/parley-meet/parley/services/internal/sfu/pionlog"
 	"github.com/parley-meet/parley/services/internal/sfu/wire"
 )
 
@@ -108,7 +108,7 @@ func New(mux *wire.Mux, log *slog.Logger) (*API, error) {
 		return nil, fmt.Errorf("interfaces: %w", err)
 	}
 	var set webrtc.SettingEngine
-	set.LoggerFactory = loggers{log}
+	set.LoggerFactory = pionlog.Factory{Log: log}
 	set.SetNet(network)
 	set.SetLite(true)
 	set.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP6})
@@ -456,11 +456,3 @@ func (c agentConn) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // Close implements net.PacketConn.
 func (c agentConn) Close() error { return c.SetReadDeadline(time.Unix(1, 0)) }
-
-// loggers gives the library's warnings and errors to slog, and drops the rest.
-type loggers struct{ log *slog.Logger }
-
-// NewLogger implements logging.LoggerFactory.
-func (l loggers) NewLogger(scope string) logging.LeveledLogger {
-	return logger{l.log.With("pion", scope)}
-}
