@@ -40,7 +40,7 @@ func (s *session) login(ctx context.Context) error {
 			}
 			continue
 		}
-		if name == recoverName && s.c.recoverable() {
+		if name == recoverName && s.c.recoverable(ctx) {
 			if err := s.recover(ctx); soft(err) {
 				s.say("cancelled")
 			} else if err != nil {

@@ -49,10 +49,26 @@ func (c *Console) recoveryOpen() bool {
 	return errors.Is(err, os.ErrNotExist)
 }
 
+// statusWait is how long recovery waits for the appliance's state. Right after the
+// boot nobody may know it yet, and that is when the name is typed.
+const statusWait = 15 * time.Second
+
 // recoverable reports whether the name that is typed stands for recovery.
-func (c *Console) recoverable() bool {
-	st := c.snapshot().status
-	return st != nil && st.Recovery && c.recoveryOpen()
+func (c *Console) recoverable(ctx context.Context) bool {
+	for end := time.Now().Add(statusWait); c.recoveryOpen(); {
+		if st := c.snapshot().status; st != nil {
+			return st.Recovery
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pollEvery / 10):
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return false
 }
 
 // recover asks for a new password of the administrator and sets it.

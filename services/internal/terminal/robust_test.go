@@ -227,6 +227,22 @@ func TestPager(t *testing.T) {
 	r.expect("parley> ")
 }
 
+// Who types the name before the appliance has told its state is asked for no
+// password: the console waits.
+func TestRecoveryEarly(t *testing.T) {
+	r := newRig(t)
+	r.server.Change(func(s *control.Status) { s.Recovery = true })
+	r.server.Refuse(control.OpStatus, &control.Error{Code: control.CodeFailed, Message: "too early"})
+	r.expect("login: ")
+	for r.c.snapshot().status != nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	r.send("recover\r")
+	time.Sleep(100 * time.Millisecond)
+	r.server.Refuse(control.OpStatus, nil)
+	r.expect("Type RESET to go on: ")
+}
+
 // Recovery: in time, once, and where it is allowed.
 func TestRecovery(t *testing.T) {
 	r := newRig(t)
