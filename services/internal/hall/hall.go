@@ -71,6 +71,7 @@ type Hall struct {
 	meetings map[string]*held
 	members  map[string]*member // by session
 	closed   bool
+	over     room.Totals // of meetings that have ended
 
 	stop chan struct{}
 	done sync.WaitGroup
@@ -368,6 +369,9 @@ func (h *Hall) effects(m *held, list []meeting.Effect, now time.Time) {
 			h.log.Info("meeting ends", "meeting", m.info.ID, "code", e.Code)
 			// Its goroutines may be in an event that waits for mu.
 			go m.room.Close()
+			ended := m.room.Totals()
+			ended.Peers, ended.Waiting = 0, 0
+			h.over.Add(ended)
 			if h.cfg.Over != nil {
 				h.cfg.Over(m.info.ID, e.Report)
 			}

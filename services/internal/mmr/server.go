@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"runtime/pprof"
 	"strconv"
 	"sync"
@@ -289,7 +291,22 @@ func (s *Server) write(id signal.Link, frame []byte, last bool) {
 	}
 }
 
-// debug serves a profile of the CPU on the loopback: GET /profile, profileTime.
+// Figures are what GET /stats of the debug port tells: counters since the start.
+type Figures struct {
+	Wire       wire.Totals `json:"wire"`
+	Media      room.Totals `json:"media"`
+	Goroutines int         `json:"goroutines"`
+	Heap       uint64      `json:"heap"` // bytes that are in use
+}
+
+func (s *Server) figures() Figures {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return Figures{Wire: s.mux.Totals(), Media: s.hall.Totals(), Goroutines: runtime.NumGoroutine(), Heap: m.HeapAlloc}
+}
+
+// debug serves figures on the loopback, GET /stats, and a profile of the CPU, GET
+// /profile, that takes profileTime.
 func (s *Server) debug(ctx context.Context) {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /profile", func(w http.ResponseWriter, r *http.Request) {
@@ -301,6 +318,12 @@ func (s *Server) debug(ctx context.Context) {
 		select {
 		case <-r.Context().Done():
 		case <-time.After(profileTime):
+		}
+	})
+	m.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(s.figures()); err != nil {
+			s.log.Debug("stats", "error", err)
 		}
 	})
 	h := &http.Server{Addr: s.cfg.Debug, Handler: m, ReadHeaderTimeout: headerTime}

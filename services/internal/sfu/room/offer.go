@@ -374,6 +374,9 @@ func (p *Peer) Close() error {
 		return nil
 	}
 	p.closed = true
+	was := p.totals()
+	was.Waiting = 0
+	r.gone.Add(was)
 	if r.peers[p.id] == p {
 		delete(r.peers, p.id)
 	}

@@ -67,15 +67,26 @@ type Peer struct {
 
 // Sent counts what a peer was sent, packets but SentBytes.
 type Sent struct {
-	Sent, SentBytes, Resent, Probes, Refused uint64
-	Nacked, NackMissing                      uint64 // numbers that it asked for, and those that were gone
-	Feedbacks, Keyframes                     uint64 // it sent, it asked for
+	Sent        uint64 `json:"sent"`
+	SentBytes   uint64 `json:"sent_bytes"`
+	Resent      uint64 `json:"resent"`
+	Probes      uint64 `json:"probes"`
+	Refused     uint64 `json:"refused"`
+	Nacked      uint64 `json:"nacked"`       // numbers that it asked for
+	NackMissing uint64 `json:"nack_missing"` // of those, they were gone
+	Feedbacks   uint64 `json:"feedbacks"`    // that it sent
+	Keyframes   uint64 `json:"keyframes"`    // that it asked for
 }
 
 // Received counts what a peer sent, packets but Bytes.
 type Received struct {
-	Packets, Bytes, Dropped, Recovered uint64
-	Nacks, Feedbacks, Keyframes        uint64 // we sent
+	Packets   uint64 `json:"packets"`
+	Bytes     uint64 `json:"bytes"`
+	Dropped   uint64 `json:"dropped"`
+	Recovered uint64 `json:"recovered"` // by retransmission
+	Nacks     uint64 `json:"nacks"`     // packets that we sent, as those below
+	Feedbacks uint64 `json:"feedbacks"`
+	Keyframes uint64 `json:"keyframes"` // that we asked for
 }
 
 // inStream is an SSRC that a peer sends.

@@ -82,6 +82,7 @@ type Room struct {
 	peers  map[string]*Peer
 	nextID uint32
 	closed bool
+	gone   Totals // of peers that are no more
 
 	everybody atomic.Pointer[[]*Peer]
 
