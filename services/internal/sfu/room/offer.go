@@ -75,7 +75,7 @@ func (p *Peer) Offer(text string, sources map[string]Source) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	remote := transport.Params{Ufrag: next.ICE.Ufrag, Pwd: next.ICE.Pwd}
+	remote := transport.Params{Ufrag: next.ICE.Ufrag, Pwd: next.ICE.Pwd, Waits: next.DTLSClient}
 	if len(next.Fingerprints) > 0 {
 		remote.Hash, remote.Print = next.Fingerprints[0].Algorithm, next.Fingerprints[0].Value
 	}

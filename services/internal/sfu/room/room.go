@@ -607,6 +607,7 @@ var policy = sdp.Policy{
 	Extensions: []string{extLevel, extTWCC, extMID, extRID, extRepaired},
 	MaxLayers:  3,
 	DTX:        true,
+	DTLSClient: true,
 }
 
 // Header extensions by name.

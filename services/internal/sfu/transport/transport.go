@@ -5,7 +5,8 @@
 //
 // The router is ICE-lite (RFC 8445, 2.5): it answers checks and sends none of its
 // own accord, so that a candidate in an offer cannot make it call anybody. It has
-// no STUN or TURN server, opens no data channel (SCTP), and is the DTLS server.
+// no STUN or TURN server, opens no data channel (SCTP), and is the DTLS server for
+// whoever can be a client.
 // An ICE agent sees the addresses of package wire's paths only.
 package transport
 
@@ -46,6 +47,9 @@ const (
 type Params struct {
 	Ufrag, Pwd  string
 	Hash, Print string // fingerprint of the certificate (RFC 8122): "sha-256", "AB:CD:…"
+	// Waits says that the end waits for DTLS (RFC 8842, setup:passive), as encoders do
+	// that know the server's half of it only: we begin.
+	Waits bool
 }
 
 // State is how a peer is connected.
@@ -76,6 +80,7 @@ type Events struct {
 type API struct {
 	api *webrtc.API // for who does not offer GCM
 	gcm *webrtc.API // with GCM alone
+	any *webrtc.API // with both, where the other end chooses
 	// gates of conns that agents have made and peers have not taken yet, by fragment.
 	gates *sync.Map
 	mux   *wire.Mux
@@ -120,12 +125,14 @@ func New(mux *wire.Mux, log *slog.Logger) (*API, error) {
 	// The cookie of RFC 6347, 4.2.1 proves an address; ICE has done so.
 	set.SetDTLSInsecureSkipHelloVerify(true)
 	set.SetReceiveMTU(wire.MTU)
-	gcm := set
+	gcm, either := set, set
 	set.SetSRTPProtectionProfiles(dtls.SRTP_AES128_CM_HMAC_SHA1_80)
 	gcm.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM)
+	either.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
 	return &API{
 		api:   webrtc.NewAPI(webrtc.WithSettingEngine(set)),
 		gcm:   webrtc.NewAPI(webrtc.WithSettingEngine(gcm)),
+		any:   webrtc.NewAPI(webrtc.WithSettingEngine(either)),
 		gates: gates,
 		mux:   mux,
 		log:   log,
@@ -245,8 +252,12 @@ func (p *Peer) handshake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	role := webrtc.DTLSRoleClient // of the other end
+	if p.remote.Waits {
+		role = webrtc.DTLSRoleServer
+	}
 	err = t.Start(webrtc.DTLSParameters{
-		Role:         webrtc.DTLSRoleClient,
+		Role:         role,
 		Fingerprints: []webrtc.DTLSFingerprint{{Algorithm: p.remote.Hash, Value: p.remote.Print}},
 	})
 	if err != nil {
@@ -255,7 +266,7 @@ func (p *Peer) handshake(ctx context.Context) error {
 	if !stop() {
 		return fmt.Errorf("dtls: %w", ctx.Err())
 	}
-	crypt, profile, err := keys(t, true)
+	crypt, profile, err := keys(t, !p.remote.Waits)
 	if err != nil {
 		return err
 	}
@@ -269,19 +280,25 @@ func (p *Peer) handshake(ctx context.Context) error {
 	return nil
 }
 
-// secureBy waits for the ClientHello and makes the DTLS transport for it.
+// secureBy waits for the ClientHello, unless we begin, and makes the DTLS transport
+// for it.
 func (p *Peer) secureBy(ctx context.Context) (*webrtc.DTLSTransport, error) {
 	p.mu.Lock()
 	g, conn := p.gate, p.conns[len(p.conns)-1]
 	p.mu.Unlock()
-	select {
-	case <-g.seen:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("dtls: no ClientHello: %w", ctx.Err())
-	}
-	api := p.api.api
-	if g.gcm {
-		api = p.api.gcm
+	api := p.api.any
+	if p.remote.Waits {
+		g.pass() // nothing of it can be meant: we have not begun
+	} else {
+		select {
+		case <-g.seen:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("dtls: no ClientHello: %w", ctx.Err())
+		}
+		api = p.api.api
+		if g.gcm {
+			api = p.api.gcm
+		}
 	}
 	t, err := api.NewDTLSTransport(p.ice, []webrtc.Certificate{p.api.cert})
 	if err != nil {
