@@ -171,7 +171,9 @@ type Restart struct {
 }
 
 // Access is what Landlock lets a service touch; its binary, /etc, and its own
-// folders in /run and /perm always are (read, read, write, write).
+// folders in /run and /perm always are (read, read, write, write), and so are the
+// folders of the groups layout.ConsoleGroup and layout.ConnectorGroup by being in
+// them: both lists name none of these.
 type Access struct {
 	Read    []string `json:"read,omitempty"`
 	Write   []string `json:"write,omitempty"`

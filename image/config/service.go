@@ -38,7 +38,7 @@ var (
 // reservedNames are the tags of PID 1's and the kernel's lines in the log, and
 // the folders of layout that stand beside the services' own.
 var reservedNames = []string{
-	"init", "kernel", path.Base(layout.PermLogDir), path.Base(layout.CredentialDir),
+	"init", "kernel", path.Base(layout.PermLogDir), path.Base(layout.CredentialDir), path.Base(layout.ConnectorDir),
 }
 
 // serviceChecker holds what must differ between services.
@@ -157,6 +157,8 @@ func (c *serviceChecker) user(p string, u *User) {
 		c.fail(id, "0: no service runs as root, want 1 to %d", maxID)
 	case u.ID == layout.ConsoleGroup:
 		c.fail(id, "%d: is the consoles' group", u.ID)
+	case u.ID == layout.ConnectorGroup:
+		c.fail(id, "%d: is the meeting connector's group", u.ID)
 	case u.ID == layout.ControlGroup:
 		c.fail(id, "%d: is the control socket's group", u.ID)
 	default:

@@ -275,6 +275,7 @@ func (m *machine) makePermDirs() {
 		{layout.PermDir, 0, 0, 0o755, false},
 		{layout.PermLogDir, 0, 0, 0o700, false},
 		{layout.CredentialDir, 0, layout.ConsoleGroup, 0o2770, false},
+		{layout.ConnectorDir, 0, layout.ConnectorGroup, 0o2770, false},
 	}
 	for _, s := range m.services() {
 		dirs = append(dirs, dir{filepath.Join(layout.PermDir, s.Name), int(s.User.ID), layout.ConsoleGroup, 0o750, false})
@@ -290,6 +291,7 @@ func (m *machine) makeRunDirs() {
 	dirs := []dir{
 		{layout.RunDir, 0, 0, 0o755, false},
 		{layout.CredentialRunDir, 0, layout.ConsoleGroup, 0o2770, true},
+		{layout.ConnectorRunDir, 0, layout.ConnectorGroup, 0o3770, true},
 	}
 	for _, s := range m.services() {
 		dirs = append(dirs, dir{filepath.Join(layout.RunDir, s.Name), int(s.User.ID), layout.ConsoleGroup, 0o2751, true})

@@ -25,7 +25,7 @@ const copyHold = "this machine may be a copy; answer on the console"
 // unique is what a copy of a machine must not share with it, by the folder that
 // it is in: TLS keys, the token, the address lease. Names may be patterns.
 var unique = map[string][]string{
-	layout.CredentialDir:                  {"certificates", "connector.json"},
+	layout.ConnectorDir:                   {"certificates", "connector.json"},
 	layout.PermDir + "/" + webService:     {"*.pem"},
 	layout.PermDir + "/" + networkService: {"lease.json"},
 }

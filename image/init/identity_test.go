@@ -66,7 +66,7 @@ func TestCloned(t *testing.T) {
 	}
 	keep := []string{layout.CredentialDir + "/admin.json", layout.CredentialDir + "/accounts.json", layout.PermDir + "/network/network.json", layout.PermDir + "/console-web/settings.json"}
 	remove := []string{
-		layout.CredentialDir + "/certificates/own/key.pem", layout.CredentialDir + "/connector.json", layout.CredentialDir + "/.connector.json.tmp",
+		layout.ConnectorDir + "/certificates/own/key.pem", layout.ConnectorDir + "/connector.json", layout.ConnectorDir + "/.connector.json.tmp",
 		layout.PermDir + "/console-web/key.pem", layout.PermDir + "/console-web/cert.pem", layout.PermDir + "/console-web/.key.pem.tmp",
 		layout.PermDir + "/network/lease.json", layout.PermDir + "/network/.lease.json.tmp",
 	}
@@ -101,7 +101,7 @@ func TestCloned(t *testing.T) {
 // The answer "same" removes nothing.
 func TestSameMachine(t *testing.T) {
 	m := cloned(t)
-	path := layout.CredentialDir + "/connector.json"
+	path := layout.ConnectorDir + "/connector.json"
 	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}

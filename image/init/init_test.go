@@ -83,6 +83,7 @@ func TestFolders(t *testing.T) {
 			uid, gid uint32
 		}{
 			layout.PermDir: {0o755, 0, 0}, layout.PermLogDir: {0o700, 0, 0}, layout.CredentialDir: {0o2770, 0, layout.ConsoleGroup},
+			layout.ConnectorDir: {0o2770, 0, layout.ConnectorGroup}, layout.ConnectorRunDir: {0o3770, 0, layout.ConnectorGroup},
 			layout.PermDir + "/mmr": {0o750, 54321, layout.ConsoleGroup},
 			layout.RunDir:           {0o755, 0, 0}, layout.CredentialRunDir: {0o2770, 0, layout.ConsoleGroup},
 			layout.RunDir + "/mmr": {0o2751, 54321, layout.ConsoleGroup},

@@ -43,11 +43,25 @@ const ConsoleGroup = 110
 // are in it, whoever else they belong to.
 const ControlGroup = 111
 
+// ConnectorGroup is the group of ConnectorDir and ConnectorRunDir: both consoles,
+// the zone controller and the router.
+const ConnectorGroup = 112
+
 // Folders of both consoles (root:ConsoleGroup, 02770), which write in both:
-// accounts, certificates and the audit log are kept in CredentialDir; until the
+// accounts, tokens and the audit log are kept in CredentialDir; until the
 // administrator's password is set, the hash of the generated one is in
 // CredentialRunDir, in RAM alone.
 const (
 	CredentialDir    = PermDir + "/console"
 	CredentialRunDir = RunDir + "/console"
+)
+
+// Folders of the meeting connector, of ConnectorGroup. ConnectorDir
+// (root:ConnectorGroup, 02770) has its settings, the token among them, and the
+// certificates with their keys: the consoles write there, and the zone controller
+// and the router read. ConnectorRunDir (03770: nobody removes what another made)
+// has the sockets by which those two meet.
+const (
+	ConnectorDir    = PermDir + "/connector"
+	ConnectorRunDir = RunDir + "/connector"
 )

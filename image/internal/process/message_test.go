@@ -98,17 +98,21 @@ func TestShippedSpecs(t *testing.T) {
 			if spec.Processes == 0 || spec.Files < 256 || spec.OOMScoreAdj <= 0 {
 				t.Errorf("limits %d, %d, %d", spec.Processes, spec.Files, spec.OOMScoreAdj)
 			}
-			console := slices.Contains(s.User.Groups, layout.ConsoleGroup)
+			console, connects := slices.Contains(s.User.Groups, layout.ConsoleGroup), slices.Contains(s.User.Groups, layout.ConnectorGroup)
+			if connects == (s.Name == "network") || slices.Contains(spec.Read, layout.ConnectorDir) != (connects && !console) {
+				t.Errorf("in the connector's group: %v, reads %q", connects, spec.Read)
+			}
 			for path, want := range map[string]bool{
 				layout.RunDir + "/" + s.Name: true, layout.PermDir + "/" + s.Name: true, "/dev/null": true,
 				layout.CredentialDir: console, layout.CredentialRunDir: console,
+				layout.ConnectorDir: console, layout.ConnectorRunDir: connects && !console,
 				layout.PermDir: false, layout.RunDir: false, layout.PermLogDir: false, layout.PermMount: false, "/": false,
 			} {
 				if slices.Contains(spec.Write, path) != want {
 					t.Errorf("writes %q, want %s: %v", spec.Write, path, want)
 				}
 			}
-			if umask := map[bool]uint32{true: 0o007, false: 0o027}[console]; spec.Umask != umask || spec.ConnectAny != console {
+			if umask := map[bool]uint32{true: 0o007, false: 0o027}[console]; spec.Umask != umask || spec.ConnectAny != connects {
 				t.Errorf("umask %#o, connects anywhere: %v; a console: %v", spec.Umask, spec.ConnectAny, console)
 			}
 			if slices.Contains(spec.Groups, layout.ControlGroup) != (s.Control != "") || slices.Contains(s.User.Groups, layout.ControlGroup) {

@@ -158,13 +158,22 @@ func Spec(s *config.Service, role string) *confine.Spec {
 	for _, t := range s.Terminals {
 		spec.Devices = append(spec.Devices, "/dev/"+t)
 	}
-	for _, g := range s.User.Groups {
-		if g == layout.ConsoleGroup {
-			// What one console makes there the other reads and replaces, folders
-			// included: they are setgid, and the group may write.
-			spec.Write = append(spec.Write, layout.CredentialDir, layout.CredentialRunDir)
-			spec.Umask = 0o007
-		}
+	console := slices.Contains(s.User.Groups, layout.ConsoleGroup)
+	if console {
+		// What one console makes there the other reads and replaces, folders
+		// included: they are setgid, and the group may write.
+		spec.Write = append(spec.Write, layout.CredentialDir, layout.CredentialRunDir)
+		spec.Umask = 0o007
+	}
+	switch {
+	case !slices.Contains(s.User.Groups, layout.ConnectorGroup):
+	case console:
+		spec.Write = append(spec.Write, layout.ConnectorDir)
+	default:
+		// Settings and keys are the consoles' to change. Their folder's mode lets
+		// the whole group write; it is Landlock that does not.
+		spec.Read = append(spec.Read, layout.ConnectorDir)
+		spec.Write = append(spec.Write, layout.ConnectorRunDir)
 	}
 	switch s.Control {
 	case "":

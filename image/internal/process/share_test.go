@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -78,6 +79,53 @@ func TestSharedFolder(t *testing.T) {
 		"rename:"+dir+"/d/b,"+dir+"/b ok", "remove:"+dir+"/d/a ok", "lock:"+dir+"/lock ok")
 	b.expect(shipped(t, "zctrl", "read:"+dir+"/a", "list:"+dir), "read:"+dir+"/a EACCES", "list:"+dir+" EACCES")
 	b.expect(shipped(t, "network", "read:"+dir+"/a", "list:"+dir), "read:"+dir+"/a EACCES", "list:"+dir+" EACCES")
+}
+
+// The zone controller and the router read what the consoles write in the
+// connector's folder, and can change nothing there; the network service does
+// neither. In the folder in RAM they meet, and neither removes what is the
+// other's.
+func TestConnectorFolder(t *testing.T) {
+	b := newBench(t)
+	dir, run := layout.ConnectorDir, layout.ConnectorRunDir
+	for path, mode := range map[string]uint32{dir: 0o2770, run: 0o3770} {
+		if err := errors.Join(os.MkdirAll(path, 0o755), os.Chown(path, 0, layout.ConnectorGroup), unix.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(filepath.Dir(path)) })
+	}
+	b.expect(shipped(t, "console-web", "create:"+dir+"/a", "mkdir:"+dir+"/d", "create:"+dir+"/d/key", "create:"+run+"/x"),
+		"create:"+dir+"/a ok", "mkdir:"+dir+"/d ok", "create:"+dir+"/d/key ok", "create:"+run+"/x EACCES")
+	b.expect(shipped(t, "console-serial", "write:"+dir+"/a", "read:"+dir+"/d/key"), "write:"+dir+"/a ok", "read:"+dir+"/d/key ok")
+	for _, name := range []string{"zctrl", "mmr"} {
+		b.expect(shipped(t, name, "read:"+dir+"/a", "read:"+dir+"/d/key", "list:"+dir, "write:"+dir+"/a", "create:"+dir+"/new", "remove:"+dir+"/a", "create:"+run+"/"+name),
+			"read:"+dir+"/a ok", "read:"+dir+"/d/key ok", "list:"+dir+" ok",
+			"write:"+dir+"/a EACCES", "create:"+dir+"/new EACCES", "remove:"+dir+"/a EACCES", "create:"+run+"/"+name+" ok")
+	}
+	b.expect(shipped(t, "mmr", "remove:"+run+"/zctrl", "remove:"+run+"/mmr"), "remove:"+run+"/zctrl EPERM", "remove:"+run+"/mmr ok")
+	b.expect(shipped(t, "network", "read:"+dir+"/a", "list:"+dir, "list:"+run), "read:"+dir+"/a EACCES", "list:"+dir+" EACCES", "list:"+run+" EACCES")
+}
+
+// What a service makes in the connector's folder in RAM another of the group
+// connects to, once its maker lets the group.
+func TestConnectorSocket(t *testing.T) {
+	b := newBench(t)
+	path := layout.ConnectorRunDir + "/zone.sock"
+	dir := layout.ConnectorRunDir
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chown(dir, 0, layout.ConnectorGroup), unix.Chmod(dir, 0o3770)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(layout.RunDir) })
+	p := b.start(shipped(t, "zctrl", "listen:"+path))
+	if m, _ := receive(t, "message", p.Messages()); !m.Ready {
+		t.Fatalf("%+v", m)
+	}
+	b.expect(shipped(t, "mmr", "unix:"+path), "unix:"+path+" ok")
+	b.expect(shipped(t, "network", "unix:"+path), "unix:"+path+" EACCES")
+	if err := p.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	b.exit(p)
 }
 
 // Pings need no capability for the consoles' group alone.
