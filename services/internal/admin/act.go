@@ -13,6 +13,7 @@ import (
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/account"
+	"github.com/parley-meet/parley/services/internal/connector"
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/statefile"
@@ -35,7 +36,7 @@ func New(cfg Config) *Admin {
 		folder:    f,
 		accounts:  account.Books(f),
 		tokens:    account.TokenBooks(f),
-		connector: connectorFile(f),
+		connector: connector.File(f),
 		notices:   noticeFile(f),
 		audit:     auditLog{folder: f},
 		used:      map[string]account.Factor{},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/account"
+	"github.com/parley-meet/parley/services/internal/connector"
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/netclient"
@@ -89,7 +90,7 @@ type Admin struct {
 	folder    *statefile.Folder
 	accounts  *statefile.File[account.Book]
 	tokens    *statefile.File[account.TokenBook]
-	connector *statefile.File[connectorState]
+	connector *statefile.File[connector.Settings]
 	notices   *statefile.File[noticeBook]
 	audit     auditLog
 	later     sync.WaitGroup // what is written lazily
@@ -127,10 +128,7 @@ type Connector struct {
 }
 
 // External is an address that the outside knows a local one by.
-type External struct {
-	Local    netip.Addr `json:"local"`
-	External netip.Addr `json:"external"`
-}
+type External = connector.External
 
 // ConnectorInput is a Connector as a person gives it.
 type ConnectorInput struct {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/services/internal/account"
+	"github.com/parley-meet/parley/services/internal/connector"
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/statefile"
@@ -332,7 +333,7 @@ func FuzzEntry(f *testing.F) {
 func FuzzConnectorInput(f *testing.F) {
 	f.Add("token-0123456789", "10.0.0.1", "10.0.0.2", "10.0.0.3", "meet.example.com", "10.0.0.1", "203.0.113.1")
 	f.Add("", "", "::1", "x", "1.2.3.4", "fe80::1%x", "::ffff:1.2.3.4")
-	file := connectorFile(statefile.New(f.TempDir()))
+	file := connector.File(statefile.New(f.TempDir()))
 	f.Fuzz(func(t *testing.T, token, zone, router, other, name, local, external string) {
 		in := ConnectorInput{Token: &token, ZoneController: zone, Router: router, OtherZoneController: other, PublicName: name}
 		in.External = append(in.External, struct {
@@ -357,10 +358,10 @@ func FuzzConnectorInput(f *testing.F) {
 func FuzzConnectorFile(f *testing.F) {
 	f.Add([]byte(`{"version":1,"token":"token-0123456789","zoneController":"10.0.0.1","publicName":"x.example","external":[{"local":"10.0.0.1","external":"203.0.113.1"}]}`))
 	f.Add([]byte(`{"version":1,"external":null}`))
-	file := connectorFile(statefile.New(f.TempDir()))
+	file := connector.File(statefile.New(f.TempDir()))
 	notices := noticeFile(statefile.New(f.TempDir()))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if c, err := file.Parse(b); err == nil && (c.Token != "" && len(c.Token) < minToken || len(c.External) > maxExternal) {
+		if c, err := file.Parse(b); err == nil && (c.Token != "" && len(c.Token) < connector.MinToken || len(c.External) > connector.MaxExternal) {
 			t.Fatalf("%+v", c)
 		}
 		if n, err := notices.Parse(b); err == nil && len(n.Notices) > maxNotices {

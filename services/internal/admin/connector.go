@@ -9,70 +9,17 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/parley-meet/parley/services/internal/connector"
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/netconfig"
-	"github.com/parley-meet/parley/services/internal/statefile"
 )
-
-// Bounds of the connector's token. Any text without blanks is taken: the form of
-// the portal's tokens comes with the portal.
-const (
-	minToken = 16
-	maxToken = 512
-)
-
-const (
-	connectorVersion = 1
-	maxExternal      = 8
-)
-
-// connectorState is what connector.json holds. The token is a secret.
-type connectorState struct {
-	Version             int        `json:"version"`
-	Token               string     `json:"token,omitempty"`
-	ZoneController      netip.Addr `json:"zoneController,omitzero"`
-	Router              netip.Addr `json:"router,omitzero"`
-	OtherZoneController netip.Addr `json:"otherZoneController,omitzero"`
-	PublicName          string     `json:"publicName,omitempty"`
-	External            []External `json:"external"`
-}
-
-func newConnector() connectorState {
-	return connectorState{Version: connectorVersion, External: []External{}}
-}
-
-func connectorFile(f *statefile.Folder) *statefile.File[connectorState] {
-	return &statefile.File[connectorState]{Folder: f, Name: "connector.json", Mode: 0o640, Version: connectorVersion, Limit: 16 << 10,
-		Check: func(c *connectorState) error {
-			if c.Token != "" && checkToken(c.Token) != nil {
-				return fmt.Errorf("token of %d bytes is none", len(c.Token))
-			}
-			for _, a := range []netip.Addr{c.ZoneController, c.Router, c.OtherZoneController} {
-				if a.IsValid() && netconfig.CheckHost(a) != nil {
-					return fmt.Errorf("%v is no address of a host", a)
-				}
-			}
-			if c.PublicName != "" && netconfig.CheckName(c.PublicName) != nil {
-				return fmt.Errorf("public name %.80q", c.PublicName)
-			}
-			if len(c.External) > maxExternal {
-				return fmt.Errorf("%d external addresses, want at most %d", len(c.External), maxExternal)
-			}
-			for _, e := range c.External {
-				if !hostAddr(e.Local) || !hostAddr(e.External) || e.Local.Is4() != e.External.Is4() {
-					return fmt.Errorf("external address %v of %v", e.External, e.Local)
-				}
-			}
-			return nil
-		}}
-}
 
 // connectorNow returns what is saved; a damaged file is empty (Notices tells).
-func (a *Admin) connectorNow() (connectorState, error) {
+func (a *Admin) connectorNow() (connector.Settings, error) {
 	c, err := a.connector.Read()
 	if empty(err) {
-		return newConnector(), nil
+		return connector.New(), nil
 	}
 	return c, err
 }
@@ -187,7 +134,7 @@ func (a *Admin) SetConnector(ctx context.Context, who Actor, in ConnectorInput) 
 			return "", err
 		}
 		detail := ""
-		err = change(ctx, a, a.connector, newConnector(), func(s *connectorState) error {
+		err = change(ctx, a, a.connector, connector.New(), func(s *connector.Settings) error {
 			if in.Token == nil {
 				next.Token = s.Token
 			}
@@ -210,13 +157,13 @@ func (in ConnectorInput) Check() error {
 }
 
 // parse checks what a person gave.
-func (in ConnectorInput) parse() (connectorState, error) {
-	s := newConnector()
+func (in ConnectorInput) parse() (connector.Settings, error) {
+	s := connector.New()
 	var faults fault.List
 	if in.Token != nil {
 		s.Token = strings.TrimSpace(*in.Token)
 		if s.Token != "" {
-			faults = append(faults, checkToken(s.Token)...)
+			faults = append(faults, connector.CheckToken(s.Token)...)
 		}
 	}
 	host := func(field, text string) netip.Addr {
@@ -250,8 +197,8 @@ func (in ConnectorInput) parse() (connectorState, error) {
 		if local == "" && external == "" {
 			continue
 		}
-		if pairs++; pairs > maxExternal {
-			faults.Add("external", "many", maxExternal)
+		if pairs++; pairs > connector.MaxExternal {
+			faults.Add("external", "many", connector.MaxExternal)
 			break
 		}
 		way := fmt.Sprintf("external.%d", i)
@@ -270,7 +217,7 @@ func (in ConnectorInput) parse() (connectorState, error) {
 		case slices.ContainsFunc(s.External, func(o External) bool { return o.External == e }):
 			faults.Add(way+".external", "connector-twice", e.String())
 		default:
-			s.External = append(s.External, External{l, e})
+			s.External = append(s.External, External{Local: l, External: e})
 		}
 	}
 	return s, faults.Err()
@@ -284,33 +231,10 @@ func pairAddress(text string) (netip.Addr, fault.List) {
 	switch {
 	case err != nil || a.Zone() != "" || a.Is4In6():
 		return netip.Addr{}, fault.New("", "connector-address", clean(text, 60))
-	case !hostAddr(a):
+	case !connector.Reachable(a):
 		return netip.Addr{}, fault.New("", "connector-host", a.String())
 	}
 	return a, nil
-}
-
-// hostAddr reports whether a host can be reached at the address from afar.
-func hostAddr(a netip.Addr) bool {
-	if a.Is4() {
-		return netconfig.CheckHost(a) == nil
-	}
-	return a.Is6() && !a.Is4In6() && a.Zone() == "" && a.IsGlobalUnicast()
-}
-
-func checkToken(s string) fault.List {
-	switch {
-	case len(s) < minToken:
-		return fault.New("token", "short", minToken)
-	case len(s) > maxToken:
-		return fault.New("token", "long", maxToken)
-	}
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return fault.New("token", "connector-token")
-		}
-	}
-	return nil
 }
 
 // checkPublicName takes a host name (RFC 1123, 2.1), of one label or more. An
@@ -327,7 +251,7 @@ func checkPublicName(s string) fault.List {
 }
 
 // connectorDifference tells what changes; the token is told of and not told.
-func connectorDifference(before, after connectorState) string {
+func connectorDifference(before, after connector.Settings) string {
 	token := before.Token != after.Token
 	before.Token, after.Token = "", ""
 	d := differ(before, after)
@@ -343,7 +267,7 @@ func (a *Admin) forgetToken(ctx context.Context) error {
 	if _, err := a.connector.Read(); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return change(ctx, a, a.connector, newConnector(), func(s *connectorState) error {
+	return change(ctx, a, a.connector, connector.New(), func(s *connector.Settings) error {
 		s.Token = ""
 		return nil
 	})
