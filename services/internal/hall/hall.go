@@ -35,18 +35,21 @@ const (
 	maxReplay    = 100_000 // tickets that are remembered
 	maxMeetings  = 1000
 	tick         = 50 * time.Millisecond
-	passEvery    = 4 * time.Minute // below ticket.TTL
 )
 
 // Config is what a hall works with.
 type Config struct {
-	Zone   string // id
-	Issuer string // of tickets: the portal's URL, or the zone's own in standalone mode
-	Limit  int    // participants
-	Keys   func() ticket.Set
-	// Pass signs claims for somebody's way back by another router; nil: there is no
-	// key for it, and pages use the portal's ticket.
-	Pass func(ticket.Claims) (string, error)
+	Zone  string // id
+	Limit int    // participants; 0: DefaultLimit
+	// Trust returns the issuer of tickets, the portal's URL or the zone's own in
+	// standalone mode, and its keys.
+	Trust func() (issuer string, keys ticket.Set)
+	// PassKey signs passes, for somebody's way back by another router; without one
+	// there are none, and pages use the portal's ticket.
+	PassKey ticket.Key
+	// Busy says that the machine has no power for one participant more, whatever the
+	// limit is; nil: the limit alone counts. It must not wait.
+	Busy func() bool
 	Room room.Config
 	// Relay makes a participant's credential for TURN; nil: there is none.
 	Relay func(participant string) *signal.Relay
@@ -54,8 +57,14 @@ type Config struct {
 	// Changed is called when meetings begin or end, and for each participant more
 	// or less; it must not wait.
 	Changed func()
-	// Over is told of a meeting that has ended; it must not wait.
-	Over func(meeting string, r meeting.Report)
+	// Began is told of a meeting that has begun, here or anew. Over is told of one
+	// that has ended here, with why; of signal.Moved it goes on elsewhere. Neither may
+	// wait.
+	Began func(Run)
+	Over  func(Run, signal.Code, meeting.Report)
+	// Keep is told what another router needs to go on with a meeting, when that has
+	// changed and each KeepEvery, and nil when the meeting has ended. It must not wait.
+	Keep func(meeting string, epoch uint64, kept *meeting.Kept)
 	Log  *slog.Logger
 	Now  func() time.Time // nil: time.Now
 }
@@ -70,11 +79,21 @@ type Hall struct {
 	sessions *signal.Sessions
 	meetings map[string]*held
 	members  map[string]*member // by session
+	expected map[string]*expected
 	closed   bool
+	draining bool
 	over     room.Totals // of meetings that have ended
 
 	stop chan struct{}
 	done sync.WaitGroup
+}
+
+// Run is a meeting as it runs here.
+type Run struct {
+	Meeting string // id
+	ID      string // of the run; it stays when the meeting moves
+	Began   time.Time
+	Again   bool // it ran before at a router that is lost
 }
 
 // held is a meeting.
@@ -87,6 +106,9 @@ type held struct {
 	speaker signal.ID
 	began   time.Time
 	epoch   uint64
+	run     string
+	kept    *meeting.Kept // it began with; nil: anew
+	keeping keeping
 }
 
 // member is somebody's session in a meeting.
@@ -99,6 +121,7 @@ type member struct {
 	view    signal.View
 	slots   map[string]signal.Slot // as the page knows them
 	passAt  time.Time
+	told    *signal.Stats     // by the page
 	closed  func(signal.Code) // of WHIP and WHEP
 
 	// Offers are answered one after the other; the last one waits alone.
@@ -120,6 +143,7 @@ func New(cfg Config) *Hall {
 		sessions: signal.NewSessions(maxSessions),
 		meetings: map[string]*held{},
 		members:  map[string]*member{},
+		expected: map[string]*expected{},
 		stop:     make(chan struct{}),
 	}
 	h.done.Go(h.run)
@@ -144,18 +168,21 @@ func (h *Hall) run() {
 				h.effects(m, m.meeting.Tick(now), now)
 			}
 			h.passes(m, now)
+			h.keep(m, now, false)
 		}
 		h.mu.Unlock()
 	}
 }
 
-// Close ends all meetings and tells their participants.
-func (h *Hall) Close() {
+// Close ends all meetings and tells their participants why: signal.Stopping, or
+// signal.Moved where another router goes on.
+func (h *Hall) Close(why signal.Code) {
 	now := h.cfg.Now()
 	h.mu.Lock()
 	h.closed = true
 	for _, m := range h.meetings {
-		h.effects(m, m.meeting.Stop(signal.Stopping, now), now)
+		h.keep(m, now, true)
+		h.effects(m, m.meeting.Stop(why, now), now)
 	}
 	h.mu.Unlock()
 	close(h.stop)
@@ -213,19 +240,24 @@ type ErrCode signal.Code
 func (e ErrCode) Error() string { return string(e) }
 
 // enter checks a ticket and takes its bearer into the meeting. mu is held.
-func (h *Hall) enter(text string, now time.Time) (*held, meeting.Entry, []meeting.Effect, error) {
+// It returns when the ticket ends.
+func (h *Hall) enter(text string, now time.Time) (*held, meeting.Entry, []meeting.Effect, time.Time, error) {
+	var none time.Time
 	if h.closed {
-		return nil, meeting.Entry{}, nil, ErrCode(signal.Stopping)
+		return nil, meeting.Entry{}, nil, none, ErrCode(signal.Stopping)
 	}
-	c, err := ticket.Verify(text, h.cfg.Keys(), ticket.Expect{Issuer: h.cfg.Issuer, Zone: h.cfg.Zone}, now)
+	c, err := h.verify(text, now)
 	if err != nil {
 		h.log.Info("ticket refused", "error", err)
-		return nil, meeting.Entry{}, nil, ErrCode(signal.BadTicket)
+		return nil, meeting.Entry{}, nil, none, ErrCode(signal.BadTicket)
 	}
 	m := h.meetings[c.Meeting.ID]
 	if m == nil {
+		if h.draining {
+			return nil, meeting.Entry{}, nil, none, ErrCode(signal.Stopping)
+		}
 		if len(h.meetings) >= maxMeetings || h.free() <= 0 {
-			return nil, meeting.Entry{}, nil, ErrCode(signal.Full)
+			return nil, meeting.Entry{}, nil, none, ErrCode(signal.Full)
 		}
 		m = h.begin(c, now)
 	}
@@ -233,29 +265,50 @@ func (h *Hall) enter(text string, now time.Time) (*held, meeting.Entry, []meetin
 	if entry.ID == 0 {
 		h.log.Info("not let in", "meeting", c.Meeting.ID, "code", entry.Code)
 		h.effects(m, effects, now)
-		return nil, entry, nil, ErrCode(entry.Code)
+		return nil, entry, nil, none, ErrCode(entry.Code)
 	}
-	return m, entry, effects, nil
+	return m, entry, effects, c.Expires, nil
 }
 
-// begin opens a meeting. mu is held.
+// begin opens a meeting, with what is known of it from where it ran before. mu is
+// held.
 func (h *Hall) begin(c ticket.Claims, now time.Time) *held {
-	m := &held{info: c.Meeting, room: room.New(h.cfg.Room), members: map[signal.ID]*member{}, began: now, epoch: uint64(now.UnixNano())}
+	m := &held{info: c.Meeting, room: room.New(h.cfg.Room), members: map[signal.ID]*member{}, began: now, epoch: uint64(now.UnixNano()), run: ticket.NewID()}
+	if e := h.expects(c.Meeting.ID, now); e != nil {
+		delete(h.expected, c.Meeting.ID)
+		if m.epoch = e.epoch; e.kept != nil {
+			m.kept = e.kept
+			if goodRun(e.kept.Run) {
+				m.run = e.kept.Run
+			}
+		}
+	}
 	m.meeting = meeting.New(meeting.Config{
 		Zone:     h.cfg.Zone,
 		Meeting:  c.Meeting,
 		Settings: meeting.Defaults(c.Meeting),
 		Free:     h.free,
 		Tickets:  h.tickets,
+		Kept:     m.kept,
 	}, now)
 	h.meetings[c.Meeting.ID] = m
-	h.log.Info("meeting begins", "meeting", c.Meeting.ID)
+	h.log.Info("meeting begins", "meeting", c.Meeting.ID, "epoch", m.epoch, "again", m.kept != nil)
+	if h.cfg.Began != nil {
+		h.cfg.Began(m.described())
+	}
 	h.changed()
 	return m
 }
 
+func (m *held) described() Run {
+	return Run{Meeting: m.info.ID, ID: m.run, Began: m.began, Again: m.kept != nil}
+}
+
 // free is how many participants more there is room for. mu is held.
 func (h *Hall) free() int {
+	if h.cfg.Busy != nil && h.cfg.Busy() {
+		return 0
+	}
 	n := h.cfg.Limit
 	for _, m := range h.meetings {
 		inside, _ := m.meeting.Count()
@@ -271,7 +324,7 @@ func (h *Hall) changed() {
 }
 
 func (h *Hall) knock(k signal.Knock, now time.Time) {
-	m, entry, effects, err := h.enter(k.Ticket, now)
+	m, entry, effects, expires, err := h.enter(k.Ticket, now)
 	if err != nil {
 		var code ErrCode
 		if !errors.As(err, &code) {
@@ -282,7 +335,7 @@ func (h *Hall) knock(k signal.Knock, now time.Time) {
 	}
 	session, events := h.sessions.Accept(k.Link, m.info.ID, now)
 	if session != "" {
-		x := &member{held: m, id: entry.ID, session: session, open: map[signal.Source]bool{}, slots: map[string]signal.Slot{}, passAt: now.Add(passEvery)}
+		x := &member{held: m, id: entry.ID, session: session, open: map[signal.Source]bool{}, slots: map[string]signal.Slot{}, passAt: expires.Add(-passBefore)}
 		m.members[entry.ID] = x
 		h.members[session] = x
 	}
@@ -320,6 +373,8 @@ func (h *Hall) heard(e signal.Heard, now time.Time) {
 	case *signal.View:
 		x.view = *message
 		h.show(x)
+	case *signal.Stats:
+		x.told = message
 	}
 }
 
@@ -372,8 +427,11 @@ func (h *Hall) effects(m *held, list []meeting.Effect, now time.Time) {
 			ended := m.room.Totals()
 			ended.Peers, ended.Waiting = 0, 0
 			h.over.Add(ended)
+			if h.cfg.Keep != nil && e.Code != signal.Moved && e.Code != signal.Stopping {
+				h.cfg.Keep(m.info.ID, m.epoch, nil)
+			}
 			if h.cfg.Over != nil {
-				h.cfg.Over(m.info.ID, e.Report)
+				h.cfg.Over(m.described(), e.Code, e.Report)
 			}
 			h.changed()
 		}
@@ -393,29 +451,6 @@ func (h *Hall) send(m *held, to []signal.ID, message signal.Message, now time.Ti
 		}
 	}
 	h.events(h.sessions.Send(ids, signal.Format(message), now), now)
-}
-
-// passes gives each one inside a fresh pass before the old one ends. mu is held.
-func (h *Hall) passes(m *held, now time.Time) {
-	if h.cfg.Pass == nil {
-		return
-	}
-	for id, x := range m.members {
-		if x.session == "" || now.Before(x.passAt) {
-			continue
-		}
-		x.passAt = now.Add(passEvery)
-		c, ok := m.meeting.Claims(id, ticket.NewID(), now)
-		if !ok {
-			continue
-		}
-		text, err := h.cfg.Pass(c)
-		if err != nil {
-			h.log.Warn("pass", "error", err)
-			continue
-		}
-		h.send(m, []signal.ID{id}, &signal.Pass{Ticket: text}, now)
-	}
 }
 
 // peerID names a participant in his room.

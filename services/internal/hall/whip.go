@@ -29,7 +29,7 @@ func (h *Hall) Admit(plays bool) whip.Admit {
 		now := h.cfg.Now()
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		m, entry, effects, err := h.enter(text, now)
+		m, entry, effects, _, err := h.enter(text, now)
 		if err != nil {
 			return nil, refusal(err)
 		}

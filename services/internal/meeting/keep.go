@@ -10,12 +10,15 @@ import (
 )
 
 // Kept is what outlives a router: a few hundred bytes, and about a hundred for
-// each person. It holds no names and no chat.
+// each person. It holds no names and no chat. Run and Passes are its router's to
+// fill.
 type Kept struct {
+	Run      string          `json:"run"` // of this meeting, in events to the portal; stays when it moves
 	Started  time.Time       `json:"started"`
 	Settings signal.Settings `json:"settings"` // without spotlights: ids are of one router
 	Removed  []string        `json:"removed,omitempty"`
 	People   []Member        `json:"people,omitempty"`
+	Passes   []PassKey       `json:"passes,omitempty"` // the running router's first
 }
 
 // Member is somebody inside.

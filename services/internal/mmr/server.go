@@ -100,14 +100,14 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	}
 	s.tcp = netutil.LimitListener(tcp, maxConns)
 	s.hall = hall.New(hall.Config{
-		Zone:   cfg.Zone,
-		Issuer: cfg.Issuer,
-		Limit:  cfg.Limit,
-		Keys:   func() ticket.Set { return keys },
-		Room:   room.Config{Transport: api, Candidates: cfg.candidates, Log: log},
-		Relay:  s.relay,
-		Write:  s.write,
-		Log:    log,
+		Zone: cfg.Zone,
+
+		Limit: cfg.Limit,
+		Trust: func() (string, ticket.Set) { return cfg.Issuer, keys },
+		Room:  room.Config{Transport: api, Candidates: cfg.candidates, Log: log},
+		Relay: s.relay,
+		Write: s.write,
+		Log:   log,
 	})
 	s.serve(cert)
 	return s, nil
@@ -159,7 +159,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		s.tcp.Close()
 		web.Close()
-		s.hall.Close()
+		s.hall.Close(signal.Stopping)
 		s.http.Close()
 	})
 	defer stop()

@@ -37,6 +37,7 @@ func (*Reactions) Kind() Kind { return "reactions" }
 func (*Notice) Kind() Kind    { return "notice" }
 func (*Error) Kind() Kind     { return "error" }
 func (*Pass) Kind() Kind      { return "pass" }
+func (*Restart) Kind() Kind   { return "restart" }
 
 // up makes the messages of pages, down those of routers.
 var (
@@ -47,7 +48,7 @@ var (
 		func() Message { return new(Slots) }, func() Message { return new(Layers) }, func() Message { return new(Roster) },
 		func() Message { return new(Lobby) }, func() Message { return new(Settings) }, func() Message { return new(Speaker) },
 		func() Message { return new(Chat) }, func() Message { return new(Reactions) }, func() Message { return new(Notice) },
-		func() Message { return new(Error) }, func() Message { return new(Pass) })
+		func() Message { return new(Error) }, func() Message { return new(Pass) }, func() Message { return new(Restart) })
 )
 
 func kinds(make ...func() Message) map[Kind]func() Message {

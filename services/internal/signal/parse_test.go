@@ -39,7 +39,7 @@ func examples() (ups, downs []Message) {
 		&Roster{Version: 2, Full: true, People: []Person{{ID: 1, Name: "Анна", Role: ticket.Guest, Microphone: true, Camera: true, Screen: true, Hand: 3, Away: true}}, Gone: []ID{9}},
 		&Lobby{Version: 1, People: []Guest{{ID: 2, Name: "B", Role: ticket.Guest}}}, &Settings{Chat: ChatAll, Spotlight: []ID{1}}, &Speaker{ID: 3},
 		&Chat{Past: true, Lines: []Line{{From: 1, Name: "A", To: 2, At: start, Text: "<b>&"}}}, &Reactions{List: []Reacted{{From: 1, Code: Heart}}},
-		&Notice{Code: WasMuted, By: 1}, &Error{Of: "chat", Ref: 3, Code: "long", Field: "text", Args: []any{"a"}}, &Pass{Ticket: "a.b.c"},
+		&Notice{Code: WasMuted, By: 1}, &Error{Of: "chat", Ref: 3, Code: "long", Field: "text", Args: []any{"a"}}, &Pass{Ticket: "a.b.c"}, &Restart{},
 	}
 	return ups, downs
 }

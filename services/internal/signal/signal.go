@@ -43,6 +43,7 @@
 //	notice       Notice     something was done to this person, or is asked of him
 //	error        Error      a message was refused
 //	pass         Pass       a fresh ticket for coming back by another router
+//	restart      Restart    the router has other addresses
 //
 // Somebody who waits may send leave alone and gets waiting, joined, pass and error.
 //
@@ -466,3 +467,8 @@ type Error struct {
 type Pass struct {
 	Ticket string `json:"ticket"`
 }
+
+// Restart asks for an offer with an ICE restart (RFC 8839, 4.4.1.1): the router has
+// other addresses than those of its last answer, and the way to the old ones may
+// end. A page whose media goes on may do so within a few seconds.
+type Restart struct{}

@@ -70,6 +70,7 @@ type Layer struct {
 	clock    uint32 // Hz
 	nacks    cc.Nacks
 	recv     *cc.Reception
+	reported tally
 	sr       cc.Clock
 	highest  uint64 // extended sequence number
 	any      bool

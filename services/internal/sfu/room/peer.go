@@ -33,6 +33,7 @@ type Peer struct {
 	slab     []byte
 	run      []*packet
 	received Received
+	lossUp   Losses
 
 	// What goes out.
 	mu        sync.Mutex
@@ -44,6 +45,7 @@ type Peer struct {
 	ssrc      uint32 // that our RTCP comes from
 	cname     string
 	stats     Sent
+	lossDown  Losses
 	nacks     []uint16
 	asked     uint64    // keyframes of it
 	asks      []cc.Slot // of choose, kept for the next time
@@ -328,7 +330,7 @@ func (l *Layer) become(pt uint8) bool {
 			continue
 		}
 		if l.clock != c.Clock {
-			l.recv, l.sr = cc.NewReception(c.Clock), cc.NewClock(c.Clock)
+			l.recv, l.sr, l.reported = cc.NewReception(c.Clock), cc.NewClock(c.Clock), tally{}
 		}
 		l.pt, l.format, l.clock = pt, c.Format, c.Clock
 		return true

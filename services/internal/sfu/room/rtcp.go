@@ -46,6 +46,7 @@ func (p *Peer) one(out *wire.Out, now time.Duration, ntp uint64, pkt cc.Packet) 
 		if s := p.slotOf(r.SSRC); s != nil {
 			rtt, _ := r.RTT(ntp)
 			p.estimator.Report(now, r, rtt)
+			p.lossDown.add(&s.reported, r.Highest, r.Lost)
 		}
 	}
 	if bps, ok := pkt.REMB(); ok {
@@ -205,6 +206,7 @@ func (p *Peer) reports(out *wire.Out, now time.Duration) {
 			}
 			if r, ok := l.recv.Report(now, l.ssrc); ok && len(blocks) < 31 {
 				blocks = append(blocks, r)
+				p.lossUp.add(&l.reported, r.Highest, r.Lost)
 			}
 		}
 	}

@@ -40,6 +40,7 @@ type Slot struct {
 	packets  uint32
 	bytes    uint32
 	switches uint32
+	reported tally // by the receiver
 }
 
 // run is a stretch of a layer that went out with the same offsets.

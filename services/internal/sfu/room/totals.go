@@ -1,5 +1,11 @@
 package room
 
+import (
+	"time"
+
+	"github.com/parley-meet/parley/services/internal/sfu/transport"
+)
+
 // Totals are what a room's peers sent and were sent since it began, those that
 // have gone too. Packets, but where another unit is named.
 type Totals struct {
@@ -65,3 +71,60 @@ func (p *Peer) totals() (t Totals) {
 	t.Waiting, t.Dropped = q.Packets, q.Dropped
 	return t
 }
+
+// Figures are how one peer's connection is.
+type Figures struct {
+	State    string        `json:"state"`         // of transport.State
+	Way      string        `json:"way,omitempty"` // "udp", "tcp" or "turn"; "" before the first
+	RTT      time.Duration `json:"rtt,omitempty"` // ns; 0: unknown
+	Estimate int64         `json:"estimate"`      // bit/s that its network is taken to carry
+	Down     Losses        `json:"down"`          // of what it is sent
+	Up       Losses        `json:"up"`            // of what it sends
+	Totals   Totals        `json:"totals"`        //
+}
+
+// Losses are counters, in packets, without retransmissions.
+type Losses struct {
+	Expected uint64 `json:"expected"`
+	Lost     uint64 `json:"lost"`
+}
+
+// tally takes a report's cumulative figures of one stream.
+type tally struct {
+	any     bool
+	highest uint32
+	lost    int32
+}
+
+// add puts what is new into l. Duplicates make the loss negative, and a lie is no
+// more than what was expected.
+func (l *Losses) add(t *tally, highest uint32, lost int32) {
+	if t.any {
+		expected, gone := int32(highest-t.highest), lost-t.lost
+		if expected <= 0 {
+			return
+		}
+		l.Expected += uint64(expected)
+		l.Lost += uint64(min(max(gone, 0), expected))
+	}
+	t.any, t.highest, t.lost = true, highest, lost
+}
+
+// Figures tells how the peer's connection is.
+func (p *Peer) Figures() Figures {
+	f := Figures{Totals: p.totals()}
+	p.in.Lock()
+	f.Up = p.lossUp
+	p.in.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.State, f.Down = p.state.String(), p.lossDown
+	f.RTT, f.Estimate = p.estimator.RTT(), p.estimator.Target()
+	if p.path != nil {
+		f.Way = p.path.Kind.String()
+	}
+	return f
+}
+
+// Connected says whether the connection stands.
+func (f *Figures) Connected() bool { return f.State == transport.Connected.String() }
