@@ -1,5 +1,9 @@
 // Package handover is a net.Listener whose connections somebody else has accepted:
 // one port serves several protocols, and each server takes what is its own.
+//
+// Where that is another process, Peek and ServerName tell what a connection is
+// without taking anything from it, and a Sender hands it over by its file
+// descriptor to Receive.
 package handover
 
 import (
