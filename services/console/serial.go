@@ -39,15 +39,16 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 	pid1 := &control.Client{Path: layout.ControlSocket}
 	keeper := credential.NewKeeper(credential.NewStore(), credential.NewHasher(4), rand.Reader)
 	adm := admin.New(admin.Config{
-		Appliance:  pid1,
-		Network:    &netclient.Client{Path: netclient.Socket},
-		Store:      keeper.Store,
-		Hasher:     keeper.Hasher,
-		Interfaces: nic.List,
-		Dir:        layout.CredentialDir,
-		Insist:     true,
-		MakeRoom:   room.Free,
-		Log:        log,
+		Appliance:    pid1,
+		Network:      &netclient.Client{Path: netclient.Socket},
+		Store:        keeper.Store,
+		Hasher:       keeper.Hasher,
+		Interfaces:   nic.List,
+		Dir:          layout.CredentialDir,
+		ConnectorDir: layout.ConnectorDir,
+		Insist:       true,
+		MakeRoom:     room.Free,
+		Log:          log,
 	})
 	defer adm.Close()
 	c := terminal.New(terminal.Config{

@@ -41,17 +41,18 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 	}
 	pid1 := &control.Client{Path: layout.ControlSocket}
 	adm := admin.New(admin.Config{
-		Appliance:  pid1,
-		Network:    &netclient.Client{Path: netclient.Socket},
-		Store:      credential.NewStore(),
-		Hasher:     credential.NewHasher(waitingLogins),
-		Interfaces: nic.List,
-		Dir:        layout.CredentialDir,
-		Log:        log,
+		Appliance:    pid1,
+		Network:      &netclient.Client{Path: netclient.Socket},
+		Store:        credential.NewStore(),
+		Hasher:       credential.NewHasher(waitingLogins),
+		Interfaces:   nic.List,
+		Dir:          layout.CredentialDir,
+		ConnectorDir: layout.ConnectorDir,
+		Log:          log,
 	})
 	defer adm.Close()
 	certs := &certificate.Keeper{
-		Dir:    certificate.Shared(layout.CredentialDir).Dir,
+		Dir:    certificate.Shared(layout.ConnectorDir).Dir,
 		RAM:    filepath.Join(layout.RunDir, webName),
 		Old:    filepath.Join(layout.PermDir, webName),
 		RunDir: layout.CredentialRunDir,

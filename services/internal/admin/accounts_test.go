@@ -225,7 +225,7 @@ func TestSecondFactor(t *testing.T) {
 	if err := login(codes[3]); !errors.Is(err, admin.ErrCode) {
 		t.Errorf("a recovery code again: %v, want ErrCode", err)
 	}
-	files := snapshot(t, r.Dir)
+	files := snapshot(t, r.Dir, r.ConnectorDir)
 	for _, c := range codes {
 		if strings.Contains(files["accounts.json"], c) || strings.Contains(r.Logs.String(), c) {
 			t.Error("a recovery code is kept as it is")
@@ -335,7 +335,7 @@ func TestTokens(t *testing.T) {
 	_, _, err := r.AddToken(ctx, admin.Actor{Name: "token 00112233", Authority: account.Operate, Via: "api"}, admin.TokenInput{Title: "x", Authority: "view"})
 	want(t, "by a token", err, "token-by-token")
 	tok, secret, err := r.AddToken(ctx, anna, admin.TokenInput{Title: "backup", Authority: "operate", Days: "30"})
-	if err != nil || tok.By != "anna" || tok.Expires.IsZero() || strings.Contains(snapshot(t, r.Dir)["tokens.json"], secret) {
+	if err != nil || tok.By != "anna" || tok.Expires.IsZero() || strings.Contains(snapshot(t, r.Dir, r.ConnectorDir)["tokens.json"], secret) {
 		t.Fatalf("%+v, %v", tok, err)
 	}
 	a, err := r.TokenActor(secret)

@@ -25,18 +25,22 @@ func New(cfg Config) *Admin {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	f := statefile.New(cfg.Dir)
-	if cfg.Insist {
-		f.Insist = func(err error) {
-			cfg.Log.Error("another process keeps the lock of the settings: they are changed without", "folder", cfg.Dir, "error", err)
+	folder := func(dir string) *statefile.Folder {
+		f := statefile.New(dir)
+		if cfg.Insist {
+			f.Insist = func(err error) {
+				cfg.Log.Error("another process keeps the lock of the settings: they are changed without", "folder", dir, "error", err)
+			}
 		}
+		return f
 	}
+	f := folder(cfg.Dir)
 	return &Admin{
 		cfg:       cfg,
 		folder:    f,
 		accounts:  account.Books(f),
 		tokens:    account.TokenBooks(f),
-		connector: connector.File(f),
+		connector: connector.File(folder(cfg.ConnectorDir)),
 		notices:   noticeFile(f),
 		audit:     auditLog{folder: f},
 		used:      map[string]account.Factor{},

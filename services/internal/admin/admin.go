@@ -71,8 +71,11 @@ type Config struct {
 	Hasher     *credential.Hasher // bounds what is hashed at a time
 	Interfaces func() ([]nic.Interface, error)
 	// Dir is the folder that both consoles share on /perm (layout.CredentialDir):
-	// accounts, tokens, audit log, connector, certificates, trusted authorities.
+	// accounts, tokens, audit log.
 	Dir string
+	// ConnectorDir is the folder that they share with the zone controller and the
+	// router (layout.ConnectorDir): connector, certificates, trusted authorities.
+	ConnectorDir string
 	// Insist is for the terminals' process, which must be able to set things
 	// right whatever the other one does: a lock that is never given back does not
 	// stop it.

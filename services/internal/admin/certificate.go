@@ -18,14 +18,14 @@ var _ Administrator = (*Admin)(nil)
 // soon is how long before its end the certificate's expiry is a warning.
 const soon = 30 * 24 * time.Hour
 
-func (a *Admin) certificates() *certificate.Store { return certificate.Shared(a.cfg.Dir) }
+func (a *Admin) certificates() *certificate.Store { return certificate.Shared(a.cfg.ConnectorDir) }
 
 // PublicName returns the host name that people use, or "".
 func (a *Admin) PublicName() string { return a.publicName() }
 
 // Certificate describes the certificate in use.
 func (a *Admin) Certificate(ctx context.Context) (Certificate, error) {
-	roots, err := trust.New(a.cfg.Dir).Pool()
+	roots, err := trust.New(a.cfg.ConnectorDir).Pool()
 	if err != nil {
 		a.cfg.Log.Error("trusted authorities: the usual ones alone count", "error", err)
 	}
@@ -114,7 +114,7 @@ func told(c *x509.Certificate) string {
 
 // Authorities returns the authorities that were added to the usual ones.
 func (a *Admin) Authorities(ctx context.Context) ([]Authority, error) {
-	list, err := trust.New(a.cfg.Dir).List()
+	list, err := trust.New(a.cfg.ConnectorDir).List()
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (a *Admin) AddAuthority(ctx context.Context, who Actor, pem string) error {
 		if err := a.savable(ctx); err != nil {
 			return "", err
 		}
-		added, err := trust.New(a.cfg.Dir).Add(ctx, pem, a.cfg.Now())
+		added, err := trust.New(a.cfg.ConnectorDir).Add(ctx, pem, a.cfg.Now())
 		var names []string
 		for _, c := range added {
 			names = append(names, certificate.Name(c)+" "+certificate.Sum(c))
@@ -146,7 +146,7 @@ func (a *Admin) RemoveAuthority(ctx context.Context, who Actor, sha256 string) e
 		if err := a.savable(ctx); err != nil {
 			return "", err
 		}
-		c, err := trust.New(a.cfg.Dir).Remove(ctx, sha256)
+		c, err := trust.New(a.cfg.ConnectorDir).Remove(ctx, sha256)
 		if errors.Is(err, trust.ErrUnknown) {
 			return clean(sha256, 100), fmt.Errorf("%w: %w", ErrUnknown, err)
 		}

@@ -22,7 +22,7 @@ func (a *Admin) Diagnose(ctx context.Context, who Actor, in DiagnoseInput, line 
 		return ErrDenied
 	}
 	cfg := diagnose.Config{
-		Roots:      trust.New(a.cfg.Dir).Pool,
+		Roots:      trust.New(a.cfg.ConnectorDir).Pool,
 		Usual:      trust.Usual,
 		Interfaces: a.cfg.Interfaces,
 		Proc:       os.DirFS("/proc"),

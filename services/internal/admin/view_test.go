@@ -56,7 +56,7 @@ func call(t *testing.T, m reflect.Value, who admin.Actor) error {
 func TestViewChangesNothing(t *testing.T) {
 	r := admintest.New(t)
 	methods := reflect.TypeFor[admin.Administrator]()
-	before := snapshot(t, r.Dir)
+	before := snapshot(t, r.Dir, r.ConnectorDir)
 	denied := 0
 	for i := range methods.NumMethod() {
 		name := methods.Method(i).Name
@@ -94,7 +94,7 @@ func TestViewChangesNothing(t *testing.T) {
 	if asked := r.Network.Asked(); len(asked) != 0 {
 		t.Errorf("the network service was asked for %+v", asked)
 	}
-	if after := snapshot(t, r.Dir); !reflect.DeepEqual(after, before) {
+	if after := snapshot(t, r.Dir, r.ConnectorDir); !reflect.DeepEqual(after, before) {
 		t.Errorf("files changed: %v", after)
 	}
 	entries, err := r.Audit(t.Context(), 0)
@@ -107,22 +107,24 @@ func TestViewChangesNothing(t *testing.T) {
 }
 
 // snapshot returns the files that hold what was set.
-func snapshot(t *testing.T, dir string) map[string]string {
+func snapshot(t *testing.T, dirs ...string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range list {
-		if e.Name() == "lock" || e.Name() == "audit.jsonl" {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+	for _, dir := range dirs {
+		list, err := os.ReadDir(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out[e.Name()] = string(b)
+		for _, e := range list {
+			if e.Name() == "lock" || e.Name() == "audit.jsonl" {
+				continue
+			}
+			b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[e.Name()] = string(b)
+		}
 	}
 	return out
 }
@@ -133,7 +135,7 @@ func TestReadOnly(t *testing.T) {
 		r := admintest.New(t)
 		r.PID1.Change(func(s *control.Status) { s.Perm.State = state })
 		ctx, who := t.Context(), admintest.Operator
-		before := snapshot(t, r.Dir)
+		before := snapshot(t, r.Dir, r.ConnectorDir)
 		_, err1 := r.SetConnector(ctx, who, admin.ConnectorInput{})
 		_, _, err2 := r.AddToken(ctx, who, admin.TokenInput{Title: "x", Authority: "view"})
 		_, err3 := r.SetNetwork(ctx, who, r.Input(), false)
@@ -144,7 +146,7 @@ func TestReadOnly(t *testing.T) {
 				t.Errorf("%s, %d: %v, want ErrReadOnly", state, i+1, err)
 			}
 		}
-		if after := snapshot(t, r.Dir); !reflect.DeepEqual(after, before) || len(r.Network.Asked()) != 0 {
+		if after := snapshot(t, r.Dir, r.ConnectorDir); !reflect.DeepEqual(after, before) || len(r.Network.Asked()) != 0 {
 			t.Errorf("%s: something was done", state)
 		}
 		if _, _, err := r.Login(ctx, "admin", admintest.Password, ""); err != nil {

@@ -37,14 +37,15 @@ var (
 // Rig is an Admin with what it works on.
 type Rig struct {
 	*admin.Admin
-	PID1    *controltest.Server
-	Network *Network
-	Store   *credential.Store
-	Hasher  *credential.Hasher
-	Keeper  *credential.Keeper // of the generated password
-	Dir     string             // the consoles' shared folder
-	Config  admin.Config       // another Admin made of it is the other console's
-	Logs    *Buffer            // what was logged
+	PID1         *controltest.Server
+	Network      *Network
+	Store        *credential.Store
+	Hasher       *credential.Hasher
+	Keeper       *credential.Keeper // of the generated password
+	Dir          string             // the consoles' shared folder
+	ConnectorDir string             // what they share with the zone controller and the router
+	Config       admin.Config       // another Admin made of it is the other console's
+	Logs         *Buffer            // what was logged
 }
 
 // New returns a rig whose admin has set Password.
@@ -59,13 +60,13 @@ func New(t testing.TB) *Rig {
 // once Keeper.Publish has been called.
 func Fresh(t testing.TB) *Rig {
 	t.Helper()
-	r := &Rig{PID1: controltest.New(t), Network: NewNetwork(), Dir: t.TempDir(), Logs: &Buffer{}}
+	r := &Rig{PID1: controltest.New(t), Network: NewNetwork(), Dir: t.TempDir(), ConnectorDir: t.TempDir(), Logs: &Buffer{}}
 	r.Hasher = credential.NewHasher(8)
 	r.Store = &credential.Store{Dir: r.Dir, RunDir: t.TempDir()}
 	r.Keeper = &credential.Keeper{Store: r.Store, Dir: t.TempDir(), Hasher: r.Hasher, Random: rand.Reader}
 	r.Config = admin.Config{
 		Appliance: r.PID1.Client(), Network: r.Network, Store: r.Store, Hasher: r.Hasher, Interfaces: Interfaces,
-		Dir: r.Dir, Log: slog.New(slog.NewTextHandler(r.Logs, nil)),
+		Dir: r.Dir, ConnectorDir: r.ConnectorDir, Log: slog.New(slog.NewTextHandler(r.Logs, nil)),
 	}
 	r.Admin = admin.New(r.Config)
 	t.Cleanup(r.Close)

@@ -31,7 +31,7 @@ import (
 )
 
 // Names of the files in Store.Dir. Both consoles write them (0660), and their
-// folder is open to no other service.
+// folder is open to the connector's group alone.
 const (
 	selfName     = "self.pem"
 	uploadedName = "uploaded.pem"
@@ -62,8 +62,8 @@ func NewStore(dir, ram string) *Store {
 	return &Store{Dir: dir, RAM: ram, folder: statefile.New(dir)}
 }
 
-// Shared returns the consoles' store below a folder that they share
-// (layout.CredentialDir).
+// Shared returns the consoles' store below the folder that they share with the
+// zone controller and the router (layout.ConnectorDir).
 func Shared(dir string) *Store {
 	return NewStore(filepath.Join(dir, "certificates"), filepath.Join(layout.RunDir, "console-web"))
 }

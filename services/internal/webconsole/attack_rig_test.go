@@ -136,7 +136,7 @@ func (r *rig) loginAs(name, password string) *browser {
 // PID 1 and the network service were asked for.
 func (r *rig) kept(t *testing.T) map[string]string {
 	t.Helper()
-	found := snapshot(t, r.dir, r.store.RunDir)
+	found := snapshot(t, r.dir, r.admin.ConnectorDir, r.store.RunDir)
 	found["PID 1"] = fmt.Sprintf("%+v", r.server.Asked())
 	found["network"] = fmt.Sprintf("%+v", r.admin.Network.Asked())
 	return found

@@ -45,7 +45,7 @@ func newRig(t testing.TB, password string) *rig {
 	t.Helper()
 	a := admintest.Fresh(t)
 	r := &rig{t: t, admin: a, server: a.PID1, store: a.Store, logs: a.Logs, dir: a.Dir}
-	r.certs = &certificate.Keeper{Dir: certificate.Shared(r.dir).Dir, RAM: t.TempDir(), RunDir: r.dir}
+	r.certs = &certificate.Keeper{Dir: certificate.Shared(a.ConnectorDir).Dir, RAM: t.TempDir(), RunDir: r.dir}
 	if err := r.certs.Load(time.Now(), "parley", nil); err != nil {
 		t.Fatal(err)
 	}
