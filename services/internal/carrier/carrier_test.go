@@ -2,7 +2,8 @@ package carrier
 
 import (
 	"bytes"
-	"encoding/json"
+	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/meeting"
 	"github.com/parley-meet/parley/services/internal/signal"
+	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
 // wires is a bus by hand: what is published waits until it is delivered.
@@ -297,10 +299,44 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// A pass is good where its meeting's Kept has its key, and for that meeting alone.
+func TestPass(t *testing.T) {
+	p := newPair(t)
+	key, err := meeting.NewPassKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := key.Private.Public().(ed25519.PublicKey)
+	if err := p.router.Keep("m1", 1, meeting.Kept{Passes: []meeting.PassKey{{ID: key.ID, Public: public, Until: p.now.Add(time.Hour)}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.router.Keep("m2", 1, meeting.Kept{}); err != nil {
+		t.Fatal(err)
+	}
+	p.router.tellKept(p.now, 0)
+	p.deliver()
+	for id, want := range map[string]error{"m1": nil, "m2": ticket.ErrKey, "m3": ticket.ErrKey} {
+		text, err := ticket.Sign(key, ticket.Claims{Issuer: meeting.PassIssuer("z1"), Zone: "z1", Subject: "alice", ID: ticket.NewID(), Account: "a", Name: "Alice", Role: ticket.Host,
+			Meeting: ticket.Meeting{ID: id, Number: "1"}, Issued: p.now, Expires: p.now.Add(time.Minute)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := p.controller.VerifyPass(text, "z1")
+		if !errors.Is(err, want) || want == nil && c.Meeting.ID != id {
+			t.Errorf("%s: %+v, %v, want %v", id, c, err, want)
+		}
+	}
+	for _, text := range []string{"", "..", "a.b.c", "e30.e30.e30", strings.Repeat("x", ticket.MaxSize) + ".e30."} {
+		if _, err := p.controller.VerifyPass(text, "z1"); !errors.Is(err, ticket.ErrKey) {
+			t.Errorf("%.20q: %v", text, err)
+		}
+	}
+}
+
 // Lies about what is kept are bounded.
 func TestKeepBounds(t *testing.T) {
 	p := newPair(t)
-	big, _ := json.Marshal(strings.Repeat("x", MaxKept-100))
+	big := `{"run":"` + strings.Repeat("x", MaxKept-100) + `"}`
 	for i := range 2 * maxHeld / MaxKept {
 		p.controller.keep("r1", fmt.Appendf(nil, `{"meeting":"m%d","epoch":1,"kept":%s}`, i, big))
 	}

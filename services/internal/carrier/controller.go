@@ -3,16 +3,20 @@ package carrier
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/bus"
 	"github.com/parley-meet/parley/services/internal/bus/placement"
 	"github.com/parley-meet/parley/services/internal/link"
+	"github.com/parley-meet/parley/services/internal/meeting"
+	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
 // ControllerConfig is what a controller's end works with.
@@ -59,6 +63,7 @@ type held struct {
 	from  string // router
 	epoch uint64
 	kept  json.RawMessage
+	pass  meeting.Kept // its Passes alone
 	heard time.Time
 }
 
@@ -204,8 +209,14 @@ func (c *Controller) Hear(m bus.Message) {
 
 // keep takes what a router tells of a meeting.
 func (c *Controller) keep(from string, b []byte) {
-	var k keep
+	var (
+		k    keep
+		kept meeting.Kept
+	)
 	err := json.Unmarshal(b, &k)
+	if err == nil && !k.Over && len(k.Kept) <= MaxKept {
+		err = json.Unmarshal(k.Kept, &kept) // the next router must be able to
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil || k.Meeting == "" || len(k.Meeting) > maxMeeting || k.Over != (len(k.Kept) == 0) || len(k.Kept) > MaxKept {
@@ -227,7 +238,7 @@ func (c *Controller) keep(from string, b []byte) {
 	if len(c.kept) >= maxMeetings || c.held+len(k.Kept) > maxHeld {
 		return
 	}
-	c.kept[k.Meeting] = &held{from, k.Epoch, k.Kept, c.cfg.Now()}
+	c.kept[k.Meeting] = &held{from, k.Epoch, k.Kept, meeting.Kept{Passes: kept.Passes}, c.cfg.Now()}
 	c.held += len(k.Kept)
 }
 
@@ -236,6 +247,39 @@ func (c *Controller) Keeps() (meetings, bytes int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.kept), c.held
+}
+
+// VerifyPass returns what a pass says, if a router of the zone signed it for a
+// meeting whose Kept is known here.
+func (c *Controller) VerifyPass(text, zone string) (ticket.Claims, error) {
+	id := meetingOf(text)
+	c.mu.Lock()
+	k := c.kept[id]
+	c.mu.Unlock()
+	if k == nil {
+		return ticket.Claims{}, ticket.ErrKey
+	}
+	return k.pass.VerifyPass(text, zone, id, c.cfg.Now())
+}
+
+// meetingOf reads which meeting a pass claims to be for, before it is verified.
+func meetingOf(text string) string {
+	_, rest, _ := strings.Cut(text, ".")
+	body, _, _ := strings.Cut(rest, ".")
+	if len(text) > ticket.MaxSize {
+		return ""
+	}
+	b, err := base64.RawURLEncoding.DecodeString(body)
+	if err != nil {
+		return ""
+	}
+	var claims struct {
+		Meeting ticket.Meeting `json:"meeting"`
+	}
+	if err := json.Unmarshal(b, &claims); err != nil {
+		return ""
+	}
+	return claims.Meeting.ID
 }
 
 // End tells a router that a meeting runs at another one, with a higher epoch. It
