@@ -13,11 +13,13 @@ import (
 	"github.com/parley-meet/parley/image/liveness"
 )
 
-// Idle is the main of a service that cannot be configured yet: it says so on its
-// health socket and to PID 1, opens no port, and returns the exit code.
-func Idle(service string) int {
-	socket := flag.String("health", SocketPath(service), "unix `socket` of the health endpoint")
-	flag.Parse()
+// Idle is the program of a service that cannot be configured yet, with its
+// arguments: it says so on its health socket and to PID 1, opens no port, and
+// returns the exit code.
+func Idle(service string, args []string) int {
+	fs := flag.NewFlagSet(service, flag.ExitOnError)
+	socket := fs.String("health", SocketPath(service), "unix `socket` of the health endpoint")
+	fs.Parse(args)
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

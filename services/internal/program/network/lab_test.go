@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"encoding/json"
@@ -34,8 +34,7 @@ const asService = "PARLEY_TEST_AS_SERVICE"
 func TestMain(m *testing.M) {
 	if os.Getenv(asService) != "" {
 		hold = testHold
-		main()
-		return
+		os.Exit(Main(os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }

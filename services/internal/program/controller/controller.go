@@ -1,0 +1,8 @@
+// Package controller is the program of zctrl, the zone controller. It has no
+// configuration to read yet: it says so on its health socket, and opens no port.
+package controller
+
+import "github.com/parley-meet/parley/services/internal/health"
+
+// Main runs the program with its arguments and returns the exit code.
+func Main(args []string) int { return health.Idle("zctrl", args) }
