@@ -280,10 +280,7 @@ var rootReasons = map[string]string{
 	"etc/parley/version":     "the version",
 	"etc/parley/console.psf": "font with Cyrillic letters",
 	"init":                   "PID 1, which also gives up privileges before a service starts",
-	"services/console":       "serial and web console",
-	"services/controller":    "zctrl",
-	"services/network":       "network",
-	"services/router":        "mmr",
+	"services/appliance":     "the services' programs: network, consoles, zctrl, mmr",
 }
 
 // TestRoot lists every file of the root with a foreign reader: there is no
@@ -361,7 +358,7 @@ func TestBill(t *testing.T) {
 			t.Errorf("%s has the SHA-256 %s, the bill says %q", f.Name, f.SHA256, told[f.Name])
 		}
 	}
-	for _, want := range []string{"linux", "mbr-boot-loader", "systemd-boot", "gnu-efi", "uni2-fixed16.psf", "std", "/init", "/services/router", "github.com/gokrazy/gokrazy", "github.com/insomniacslk/dhcp", "github.com/vishvananda/netlink"} {
+	for _, want := range []string{"linux", "mbr-boot-loader", "systemd-boot", "gnu-efi", "uni2-fixed16.psf", "std", "/init", "/services/appliance", "github.com/gokrazy/gokrazy", "github.com/insomniacslk/dhcp", "github.com/vishvananda/netlink"} {
 		if !names[want] {
 			t.Errorf("the bill of materials lacks %s: %v", want, names)
 		}
