@@ -24,7 +24,9 @@ type Fanout struct {
 	Video       Video
 	Warm        time.Duration
 	Measure     time.Duration
-	PID         int // of the server on this machine; 0: its CPU is not measured
+	PID         int                      // of the server on this machine; 0: its CPU is not measured
+	Lose        int                      // of full subscribers
+	Counters    func() (Counters, error) // of the router; nil: none
 	Log         *slog.Logger
 	Progress    func(done, of int, what string)
 }
@@ -44,7 +46,12 @@ type Result struct {
 	Resent      uint64  `json:"resent"`
 	Feedback    uint64  `json:"feedback"`
 	Nacks       uint64  `json:"nacks"`
-	Opened      uint64  `json:"opened"` // packets whose delay was taken
+	Opened      uint64  `json:"opened"`                       // packets whose delay was taken
+	Share       float64 `json:"share"`                        // of the packets that should come at the rate of the senders
+	Own         float64 `json:"own_cores"`                    // that the load used
+	Cut         int     `json:"cut,omitempty"`                // participants whose connection ended
+	Each        float64 `json:"kib_per_subscriber,omitempty"` // of the server's memory
+	Work        *Work   `json:"work,omitempty"`               // of a Parley router
 }
 
 // connectIn bounds a join.
@@ -112,6 +119,7 @@ func (f *Fanout) Run(ctx context.Context) (Result, error) {
 		joins.Go(func() {
 			defer func() { <-gate }()
 			s := NewSubscriber(epoch, f.FullEvery > 0 && i%f.FullEvery == 0)
+			s.Lose = f.Lose
 			began := time.Now()
 			c, err := join(ctx, f.Local, []transport.Line{{Video: true}, {}}, f.Log, s.Media, func(ctx context.Context, offer string) (string, error) {
 				return f.Target.Subscribe(ctx, i, offer)
@@ -147,26 +155,26 @@ func (f *Fanout) Run(ctx context.Context) (Result, error) {
 	for _, s := range subs {
 		s.Reset()
 	}
-	cpu0, err := cpuTime(f.PID)
+	w, err := begin(f.PID, f.Counters)
 	if err != nil {
 		return res, err
 	}
-	began, before := time.Now(), sum()
+	sent, before := pub.Sent(), sum()
 	if err := sleep(ctx, f.Measure); err != nil {
 		return res, err
 	}
-	after, took2 := sum(), time.Since(began)
-	cpu1, err := cpuTime(f.PID)
-	if err != nil {
+	after := sum()
+	if n := (pub.Sent() - sent) * uint64(len(subs)); n > 0 {
+		res.Share = float64(after.Packets-before.Packets) / float64(n)
+	}
+	if err := w.end(&res, before, after); err != nil {
 		return res, err
 	}
-	res.fill(before, after, cpu1-cpu0, took2)
 	var h Histogram
 	for _, s := range subs {
 		s.Delays(&h)
 	}
 	res.delays(&h)
-	res.RSS = rss(f.PID)
 	return res, nil
 }
 

@@ -40,12 +40,16 @@ const (
 	extTWCC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 	extMID  = "urn:ietf:params:rtp-hdrext:sdes:mid"
 	extRID  = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"
+	extRep  = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 	extLev  = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 )
 
 // Subscriber receives.
 type Subscriber struct {
-	Full  bool
+	Full bool
+	// Lose is of a full one: of so many packets of video one is taken for lost, as
+	// networks do, and has to come by retransmission. 0: none.
+	Lose  int
 	epoch time.Time
 
 	mu       sync.Mutex
@@ -60,6 +64,7 @@ type Subscriber struct {
 	ssrc     uint32
 	feedback uint64
 	nacks    uint64
+	dice     int
 }
 
 // stream is an SSRC that it receives.
@@ -129,6 +134,11 @@ func (s *Subscriber) packet(now time.Duration, b []byte) {
 		return
 	}
 	pt, seq, ssrc := b[1]&0x7f, binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint32(b[8:])
+	if s.Full && s.Lose > 0 && pt == ptVP8 {
+		if s.dice++; s.dice%s.Lose == 0 {
+			return
+		}
+	}
 	if s.twcc != 0 && b[0]&0x10 != 0 && binary.BigEndian.Uint16(b[12:]) == 0xBEDE {
 		for at, end := 16, min(len(b), 16+4*int(binary.BigEndian.Uint16(b[14:]))); at+2 < end; {
 			id, n := b[at]>>4, int(b[at]&15)+1
@@ -256,10 +266,7 @@ func (s *Subscriber) ask(now time.Duration) {
 }
 
 func (s *Subscriber) rtcp(b []byte) {
-	sealed, err := s.client.Crypt.SealRTCP(b)
-	if err == nil {
-		_ = s.client.Send(sealed) // a full buffer is a lost packet
-	}
+	_ = s.client.SendRTCP(b) // a full buffer is a lost packet
 }
 
 // Figures are those so far.

@@ -13,14 +13,28 @@ func TestCompare(t *testing.T) {
 2 livekit {"packets":9,"us_per_packet":8,"p99_ms":9}
 3 parley {"packets":9,"us_per_packet":4,"loss":0,"p99_ms":3,"resent":4}
 3 livekit {"packets":9,"us_per_packet":10,"p99_ms":7}
+1 w200 {"packets":9,"us_per_packet":5,"kib_per_subscriber":300,"work":{"switches":7}}
 `
-	c, err := Compare(strings.NewReader(text))
-	want := Comparison{Ratio: 0.5, CPU: 4, Peer: 8, P99: 2, PeerP99: 8, Resent: 7, Rounds: 3}
+	l, err := ReadRounds(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Compare()
+	want := Comparison{Ratio: 0.5, CPU: 4, Loss: 0.1, P99: 2, W200CPU: 5, W200Each: 300}
 	if err != nil || c != want {
 		t.Errorf("%+v, %v", c, err)
 	}
-	for _, bad := range []string{"", "x", "1 parley {}", "1 parley {", "1 parley {}\n1 livekit []", "1 parley {\"packets\":1}\n1 livekit {\"packets\":0}"} {
-		if _, err := Compare(strings.NewReader(bad)); err == nil {
+	for _, part := range []string{"w200", "livekit", "switches", "7"} {
+		if !strings.Contains(l.Table(), part) {
+			t.Errorf("no %q in the table:\n%s", part, l.Table())
+		}
+	}
+	for _, bad := range []string{"", "x", "1 parley {}", "1 parley {", "1 parley {\"packets\":1}\n1 livekit []", "1 parley {\"packets\":1}\n1 livekit {\"packets\":0}", "1 janus {\"packets\":1}", "1 parley {\"packets\":1}"} {
+		l, err := ReadRounds(strings.NewReader(bad))
+		if err == nil {
+			_, err = l.Compare()
+		}
+		if err == nil {
 			t.Errorf("%q was taken", bad)
 		}
 	}

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,18 +27,24 @@ type Publisher struct {
 	Layers []Video
 	Audio  bool
 	Level  func(time.Duration) uint8 // -dBov; nil: 30
-	epoch  time.Time
+	// Lose leaves out one packet of video of so many, as networks do: the server asks
+	// for it again. 0: none.
+	Lose  int
+	epoch time.Time
 
 	mu      sync.Mutex
 	client  *transport.Client
 	layers  []*outLayer
 	sound   wire.Stream
-	ids     struct{ twcc, mid, rid, level uint8 }
+	ids     struct{ twcc, mid, rid, repaired, level uint8 }
+	sent    uint64 // packets of media, those that are left out too
 	next    uint16 // transport-wide
 	buf     []byte
 	nacked  uint64
 	plis    uint64
-	reports uint64
+	soundTS uint32
+	watched []string
+	told    bool // of watched
 }
 
 // outLayer is a layer's stream.
@@ -122,10 +129,17 @@ func (p *Publisher) Start(c *transport.Client) {
 	line := 0
 	if len(p.Layers) > 0 {
 		p.ids.twcc, p.ids.mid, p.ids.rid = c.Extension(0, extTWCC), c.Extension(0, extMID), c.Extension(0, extRID)
+		p.ids.repaired = c.Extension(0, extRep)
 		for i, ssrc := range c.SSRCs(0) {
 			l := &outLayer{Video: p.Layers[i], key: true, cache: map[uint64][]byte{}, marks: map[uint64]bool{}, times: map[uint64]uint32{}}
 			l.stream.SSRC, l.seq = ssrc, 1000
+			if l.RID != "" && p.ids.repaired != 0 {
+				l.again.SSRC = ssrc ^ 0x55555555 // told by its header (RFC 8852, 3.2)
+			}
 			p.layers = append(p.layers, l)
+		}
+		if p.told { // before it began
+			p.pause()
 		}
 		line = 1
 	}
@@ -138,14 +152,22 @@ func (p *Publisher) Start(c *transport.Client) {
 	}
 }
 
-// Pause stops a layer, or lets it go on, as dynacast asks for.
-func (p *Publisher) Pause(rid string, off bool) {
+// Watched pauses the layers that nobody looks at and lets the others go on, as the
+// server asks for (dynacast).
+func (p *Publisher) Watched(rids []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.watched, p.told = rids, true
+	p.pause()
+}
+
+func (p *Publisher) pause() {
 	for _, l := range p.layers {
-		if l.RID == rid {
-			l.off = off
+		off := !slices.Contains(p.watched, l.RID)
+		if l.off && !off {
+			l.key = true // whoever waits for it can begin with nothing else
 		}
+		l.off = off
 	}
 }
 
@@ -159,20 +181,47 @@ func (p *Publisher) Run(ctx context.Context) {
 	}
 	if p.Audio {
 		work.Go(func() {
-			seq, ts := uint64(1000), uint32(0)
+			seq := uint64(1000)
 			every(ctx, 20*time.Millisecond, func() {
 				payload := make([]byte, 80)
 				payload[0] = 0x78 // CELT, 20 ms
 				p.mu.Lock()
 				defer p.mu.Unlock()
 				binary.BigEndian.PutUint64(payload[stampAudio:], uint64(time.Since(p.epoch)))
-				p.put(&p.sound, seq, ptOpus, ts, false, "", payload)
+				p.put(&p.sound, seq, ptOpus, p.soundTS, false, "", payload)
+				p.sent++
 				seq++
-				ts += 960
+				p.soundTS += 960
 			})
 		})
 	}
+	work.Go(func() { every(ctx, reportEvery, p.report) })
 	work.Wait()
+}
+
+// reportEvery is about the interval of RFC 3550, 6.2, of a fast session.
+const reportEvery = time.Second
+
+// report sends sender reports: with them receivers know how picture and sound
+// belong together.
+func (p *Publisher) report() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := cc.NTP(time.Now())
+	tell := func(s *wire.Stream, ts uint32) {
+		b := cc.SenderReport{SSRC: s.SSRC, NTP: now, RTP: ts, Packets: uint32(p.sent)}.Append(nil)
+		// CNAME (RFC 3550, 6.5), one for all streams.
+		b = append(b, 0x81, 202, 0, 3, byte(s.SSRC>>24), byte(s.SSRC>>16), byte(s.SSRC>>8), byte(s.SSRC), 1, 4, 'l', 'o', 'a', 'd', 0, 0)
+		_ = p.client.SendRTCP(b) // a full buffer is a lost packet
+	}
+	for _, l := range p.layers {
+		if !l.off {
+			tell(&l.stream, l.ts)
+		}
+	}
+	if p.Audio {
+		tell(&p.sound, p.soundTS)
+	}
 }
 
 // every calls f at a rhythm that does not drift.
@@ -211,7 +260,10 @@ func (p *Publisher) frame(l *outLayer) {
 		}
 		binary.BigEndian.PutUint64(payload[stampVideo:], uint64(time.Since(p.epoch)))
 		last := i == l.Packets-1
-		p.put(&l.stream, l.seq, ptVP8, l.ts, last, l.RID, payload)
+		p.sent++
+		if p.Lose == 0 || key || p.sent%uint64(p.Lose) != 0 {
+			p.put(&l.stream, l.seq, ptVP8, l.ts, last, l.RID, payload)
+		}
 		l.cache[l.seq], l.marks[l.seq], l.times[l.seq] = payload, last, l.ts
 		delete(l.cache, l.seq-512)
 		delete(l.marks, l.seq-512)
@@ -242,7 +294,11 @@ func (p *Publisher) put(s *wire.Stream, index uint64, pt uint8, ts uint32, marke
 	if rid != "" {
 		b[at] = p.ids.mid << 4
 		b[at+1] = '0'
-		b[at+2] = p.ids.rid<<4 | byte(len(rid)-1)
+		id := p.ids.rid
+		if pt == ptRTX {
+			id = p.ids.repaired
+		}
+		b[at+2] = id<<4 | byte(len(rid)-1)
 		at += 3 + copy(b[at+3:], rid)
 	}
 	if pt == ptOpus && p.ids.level != 0 {
@@ -270,4 +326,11 @@ func (p *Publisher) Requests() (nacked, keyframes uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.nacked, p.plis
+}
+
+// Sent is how many packets of media there were, once each.
+func (p *Publisher) Sent() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent
 }

@@ -26,6 +26,7 @@ type Client struct {
 	tap  *wire.Tap
 	mux  ice.UDPMux
 	once sync.Once
+	rtcp sync.Mutex
 	// server: the other side begins DTLS (RFC 5763, 5), so its key is the client's.
 	server atomic.Bool
 
@@ -108,6 +109,11 @@ func Dial(local netip.Addr, lines []Line, log *slog.Logger, media func([][]byte)
 	c.pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
 		switch s {
 		case webrtc.PeerConnectionStateConnected:
+			select {
+			case <-c.Ready:
+				return // it was silent for a while, and is back
+			default:
+			}
 			if err := c.connected(); err != nil {
 				log.Warn("client", "error", err)
 				c.fail()
@@ -240,6 +246,18 @@ func (c *Client) Extension(line int, uri string) uint8 {
 func (c *Client) Send(b []byte) error {
 	_, err := c.tap.WriteToUDPAddrPort(b, c.Remote)
 	return err
+}
+
+// SendRTCP protects a compound packet and sends it. It may be called from several
+// goroutines, as long as all of them use it.
+func (c *Client) SendRTCP(b []byte) error {
+	c.rtcp.Lock()
+	defer c.rtcp.Unlock()
+	sealed, err := c.Crypt.SealRTCP(b)
+	if err != nil {
+		return err
+	}
+	return c.Send(sealed)
 }
 
 // Close ends it.
