@@ -4,29 +4,18 @@
 // is made when it is asked for. The consoles' users are answered, whom the kernel
 // vouches for (SO_PEERCRED), and nobody else.
 //
-// An exchange is one connection to a unix socket: the console writes a Request in
-// JSON and shuts its half, the portal writes an Answer and closes. They are served
-// one after the other, Timeout each.
+// How it is asked is package exchange's.
 package portalctl
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
-	"net"
-	"os"
 	"path/filepath"
-	"slices"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/parley-meet/parley/image/layout"
+	"github.com/parley-meet/parley/services/internal/exchange"
 )
 
 // Socket is where the portal of an appliance answers.
@@ -36,7 +25,7 @@ var Socket = filepath.Join(layout.RunDir, "portal", "setup.sock")
 const NoOperator = "no operator yet"
 
 // Timeout is for a whole exchange.
-const Timeout = 5 * time.Second
+const Timeout = exchange.Timeout
 
 const (
 	maxRequest = 160 << 10 // bytes: a PEM, as JSON spells it
@@ -96,128 +85,48 @@ const (
 // Serve answers on the socket path until ctx ends, to processes of the readers;
 // others are closed without a word.
 func Serve(ctx context.Context, path string, readers []uint32, answer func(context.Context, Request) Answer, log *slog.Logger) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	// The folder gives the socket its group, the consoles'.
-	if err := os.Chmod(path, 0o660); err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	for {
-		c, err := l.AcceptUnix()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("portal's socket: %w", err)
-		}
-		exchange(ctx, c, readers, answer, log)
-		c.Close()
-	}
-}
-
-func exchange(ctx context.Context, c *net.UnixConn, readers []uint32, answer func(context.Context, Request) Answer, log *slog.Logger) {
-	uid, err := user(c)
-	if err != nil || !slices.Contains(readers, uid) {
-		log.Warn("somebody else than a console asked the portal", "user", uid, "error", err)
-		return
-	}
-	_ = c.SetDeadline(time.Now().Add(Timeout))
-	b, err := io.ReadAll(io.LimitReader(c, maxRequest+1))
-	var req Request
-	if err == nil {
-		req, err = ParseRequest(b)
-	}
-	a := Answer{}
-	if err != nil {
-		a.Error = err.Error()
-	} else {
-		ctx, cancel := context.WithTimeout(ctx, Timeout)
-		a = answer(ctx, req)
-		cancel()
-	}
-	log.Info("a console asked the portal", "user", uid, "op", string(req.Op), "link", a.Link != "", "problem", string(a.Problem), "error", a.Error)
-	_ = json.NewEncoder(c).Encode(a) // who went away gets none
+	s := exchange.Server[Request, Answer]{Path: path, Readers: readers, Limit: maxRequest, Log: log,
+		Answer: func(ctx context.Context, req Request, err error) Answer {
+			if err == nil {
+				err = req.check()
+			}
+			var a Answer
+			if err != nil {
+				req, a.Error = Request{}, err.Error() // what is no request is not logged
+			} else {
+				a = answer(ctx, req)
+			}
+			log.Info("a console asked the portal", "op", string(req.Op), "link", a.Link != "", "problem", string(a.Problem), "error", a.Error)
+			return a
+		}}
+	return s.Run(ctx)
 }
 
 // ParseRequest reads a Request. Errors do not quote it: it may hold a key.
 func ParseRequest(b []byte) (Request, error) {
-	if len(b) > maxRequest {
-		return Request{}, fmt.Errorf("a request of more than %d bytes", maxRequest)
+	r, err := exchange.Parse[Request](b, maxRequest)
+	if err == nil {
+		err = r.check()
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	var r Request
-	if d.Decode(&r) != nil {
-		return Request{}, errors.New("a request that cannot be read")
+	if err != nil {
+		return Request{}, err
 	}
-	switch r.Op {
-	case OpShow, OpSelf, OpACME, OpFiles:
-		return r, nil
-	}
-	return Request{}, errors.New("op: there is no such operation")
+	return r, nil
 }
 
-// user is whom the other end of c belongs to.
-func user(c *net.UnixConn) (uint32, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
+func (r Request) check() error {
+	switch r.Op {
+	case OpShow, OpSelf, OpACME, OpFiles:
+		return nil
 	}
-	var cred *unix.Ucred
-	var cerr error
-	if err := raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return 0, err
-	}
-	if cerr != nil {
-		return 0, cerr
-	}
-	return cred.Uid, nil
+	return errors.New("op: there is no such operation")
 }
 
 // Ask asks the portal on the socket path.
 func Ask(ctx context.Context, path string, req Request) (Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*Timeout)
-	defer cancel()
-	body, err := json.Marshal(req)
+	a, err := exchange.Ask[Answer](ctx, path, req, maxAnswer)
 	if err != nil {
 		return Answer{}, fmt.Errorf("portal: %w", err)
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", path)
-	if err != nil {
-		return Answer{}, fmt.Errorf("portal: %w", err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
-	// Who is refused may see the end before he has written: the answer tells.
-	if _, err := conn.Write(body); err == nil {
-		_ = conn.(*net.UnixConn).CloseWrite()
-	}
-	b, err := io.ReadAll(io.LimitReader(conn, maxAnswer+1))
-	if err != nil {
-		return Answer{}, fmt.Errorf("portal: %w", err)
-	}
-	return parse(b)
-}
-
-func parse(b []byte) (Answer, error) {
-	var a Answer
-	if len(b) == 0 {
-		return a, errors.New("portal: it did not answer")
-	}
-	if len(b) > maxAnswer {
-		return a, fmt.Errorf("portal: an answer of more than %d bytes", maxAnswer)
-	}
-	if err := json.Unmarshal(b, &a); err != nil {
-		// What cannot be read may hold the link.
-		return Answer{}, errors.New("portal: an answer that cannot be read")
 	}
 	if a.Error != "" {
 		return Answer{}, fmt.Errorf("portal: %s", a.Error)
