@@ -14,7 +14,8 @@ type Load struct {
 	Limit        int
 	Participants int
 	Waiting      int
-	Full         bool // nobody more is let in: the limit, or Busy
+	Full         bool   // nobody more is let in: the limit, or Busy
+	Refused      uint64 // people, for that, since the start
 	Draining     bool
 	Meetings     []MeetingLoad // by id
 }
@@ -30,7 +31,7 @@ type MeetingLoad struct {
 func (h *Hall) Load() Load {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	l := Load{Limit: h.cfg.Limit, Full: h.free() <= 0, Draining: h.draining || h.closed, Meetings: make([]MeetingLoad, 0, len(h.meetings))}
+	l := Load{Limit: h.cfg.Limit, Full: h.free() <= 0, Refused: h.refused, Draining: h.draining || h.closed, Meetings: make([]MeetingLoad, 0, len(h.meetings))}
 	for id, m := range h.meetings {
 		inside, waiting := m.meeting.Count()
 		l.Participants += inside

@@ -31,6 +31,7 @@ import (
 // Limits of a router.
 const (
 	DefaultLimit = 200 // participants
+	BusyFrom     = 10  // participants
 	maxSessions  = 4096
 	maxReplay    = 100_000 // tickets that are remembered
 	maxMeetings  = 1000
@@ -48,7 +49,8 @@ type Config struct {
 	// there are none, and pages use the portal's ticket.
 	PassKey ticket.Key
 	// Busy says that the machine has no power for one participant more, whatever the
-	// limit is; nil: the limit alone counts. It must not wait.
+	// limit is; nil: the limit alone counts. It is asked from BusyFrom participants
+	// on: it is not fewer who make a machine busy. It must not wait.
 	Busy func() bool
 	Room room.Config
 	// Relay makes a participant's credential for TURN; nil: there is none.
@@ -82,6 +84,7 @@ type Hall struct {
 	expected map[string]*expected
 	closed   bool
 	draining bool
+	refused  uint64      // people, because it was full
 	over     room.Totals // of meetings that have ended
 
 	stop chan struct{}
@@ -174,17 +177,22 @@ func (h *Hall) run() {
 	}
 }
 
-// Close ends all meetings and tells their participants why: signal.Stopping, or
-// signal.Moved where another router goes on.
-func (h *Hall) Close(why signal.Code) {
+// End ends all meetings and tells their participants why: signal.Stopping, or
+// signal.Moved where another router goes on. Nobody comes in any more.
+func (h *Hall) End(why signal.Code) {
 	now := h.cfg.Now()
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.closed = true
 	for _, m := range h.meetings {
 		h.keep(m, now, true)
 		h.effects(m, m.meeting.Stop(why, now), now)
 	}
-	h.mu.Unlock()
+}
+
+// Close is End, and waits for what runs beside. It is called once.
+func (h *Hall) Close(why signal.Code) {
+	h.End(why)
 	close(h.stop)
 	h.done.Wait()
 }
@@ -257,12 +265,16 @@ func (h *Hall) enter(text string, now time.Time) (*held, meeting.Entry, []meetin
 			return nil, meeting.Entry{}, nil, none, ErrCode(signal.Stopping)
 		}
 		if len(h.meetings) >= maxMeetings || h.free() <= 0 {
+			h.refused++
 			return nil, meeting.Entry{}, nil, none, ErrCode(signal.Full)
 		}
 		m = h.begin(c, now)
 	}
 	entry, effects := m.meeting.Join(c, now)
 	if entry.ID == 0 {
+		if entry.Code == signal.Full {
+			h.refused++
+		}
 		h.log.Info("not let in", "meeting", c.Meeting.ID, "code", entry.Code)
 		h.effects(m, effects, now)
 		return nil, entry, nil, none, ErrCode(entry.Code)
@@ -306,15 +318,15 @@ func (m *held) described() Run {
 
 // free is how many participants more there is room for. mu is held.
 func (h *Hall) free() int {
-	if h.cfg.Busy != nil && h.cfg.Busy() {
-		return 0
-	}
-	n := h.cfg.Limit
+	all := 0
 	for _, m := range h.meetings {
 		inside, _ := m.meeting.Count()
-		n -= inside
+		all += inside
 	}
-	return n
+	if all >= BusyFrom && h.cfg.Busy != nil && h.cfg.Busy() {
+		return 0
+	}
+	return h.cfg.Limit - all
 }
 
 func (h *Hall) changed() {

@@ -52,8 +52,7 @@ type Server struct {
 	now    func() time.Time
 	turn   *turn.Server
 	feed   *handover.Listener
-	allow  map[netip.Addr]bool
-	relay  netip.Addr
+	router atomic.Pointer[router]
 	ports  atomic.Uint32
 
 	mu    sync.Mutex
@@ -61,19 +60,36 @@ type Server struct {
 	all   int
 }
 
+// router is where the relay relays to.
+type router struct {
+	allow map[netip.Addr]bool
+	first netip.Addr
+}
+
+// SetRouter says under which addresses clients know this router now: those of its
+// candidates. What is allocated goes on.
+func (s *Server) SetRouter(list []netip.Addr) error {
+	if len(list) == 0 {
+		return errors.New("relay: the router has no address")
+	}
+	r := &router{allow: map[netip.Addr]bool{}, first: list[0].Unmap()}
+	for _, a := range list {
+		r.allow[a.Unmap()] = true
+	}
+	s.router.Store(r)
+	return nil
+}
+
 // New starts a relay to the mux. Router are the addresses under which clients know
 // this router: those of its candidates.
 func New(mux *wire.Mux, router []netip.Addr, log *slog.Logger, now func() time.Time) (*Server, error) {
-	if len(router) == 0 {
-		return nil, errors.New("relay: the router has no address")
-	}
-	s := &Server{mux: mux, log: log, secret: make([]byte, sha256.Size), now: now, allow: map[netip.Addr]bool{}, relay: router[0].Unmap(), users: map[string]int{}}
+	s := &Server{mux: mux, log: log, secret: make([]byte, sha256.Size), now: now, users: map[string]int{}}
 	rand.Read(s.secret)
-	for _, a := range router {
-		s.allow[a.Unmap()] = true
+	err := s.SetRouter(router)
+	if err != nil {
+		return nil, err
 	}
 	s.feed = handover.New(&net.TCPAddr{})
-	var err error
 	s.turn, err = turn.NewServer(turn.ServerConfig{
 		Realm:         realm,
 		AuthHandler:   s.auth,
@@ -147,7 +163,7 @@ func (s *Server) Allocations() int {
 // permit lets clients talk to this router alone.
 func (s *Server) permit(_ net.Addr, ip net.IP) bool {
 	a, ok := netip.AddrFromSlice(ip)
-	return ok && s.allow[a.Unmap()]
+	return ok && s.router.Load().allow[a.Unmap()]
 }
 
 // Serve takes a connection whose first byte says that it is TURN (Is). It returns
@@ -170,7 +186,7 @@ func (generator) Validate() error { return nil }
 func (g generator) AllocatePacketConn(string, int) (net.PacketConn, net.Addr, error) {
 	s := g.s
 	// A port that nobody listens on: the address tells allocations apart, no more.
-	at := &net.UDPAddr{IP: s.relay.AsSlice(), Port: int(s.ports.Add(1)%60000) + 1024}
+	at := &net.UDPAddr{IP: s.router.Load().first.AsSlice(), Port: int(s.ports.Add(1)%60000) + 1024}
 	return &allocation{s: s, at: at, ways: map[netip.AddrPort]net.Conn{}, in: make(chan packet, queue), done: make(chan struct{})}, at, nil
 }
 

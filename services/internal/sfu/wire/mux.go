@@ -26,6 +26,7 @@ type Mux struct {
 
 	mu     sync.RWMutex
 	ufrags map[string]*Conn
+	past   Totals // of sockets that are closed
 	nextID atomic.Uint64
 	closed bool
 	tasks  sync.WaitGroup

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -89,6 +90,22 @@ func (s *Socket) routes(change func(valid map[netip.AddrPort]*Path)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(s.valid)
+}
+
+// Close ends a socket: its address is no more the machine's, or it gets another
+// port. What its peers' ways were leads nowhere; ICE finds others.
+func (s *Socket) Close() error {
+	m := s.mux
+	m.mu.Lock()
+	i := slices.Index(m.sockets, s)
+	if i < 0 {
+		m.mu.Unlock()
+		return nil
+	}
+	m.sockets = slices.Delete(m.sockets, i, i+1)
+	m.past.add(&s.Stats)
+	m.mu.Unlock()
+	return s.conn.Close()
 }
 
 // Close ends all sockets, conns and streams.

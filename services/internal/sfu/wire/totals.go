@@ -15,22 +15,26 @@ type Totals struct {
 	Refused       uint64 `json:"refused"` // the kernel did not take them
 }
 
-// Totals sums up the sockets.
-func (m *Mux) Totals() (t Totals) {
+// Totals sums up the sockets, those that are closed too.
+func (m *Mux) Totals() Totals {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	t := m.past
 	for _, s := range m.sockets {
-		st := &s.Stats
-		t.Reads += st.Reads.Load()
-		t.Received += st.Received.Load()
-		t.ReceivedBytes += st.ReceivedBytes.Load()
-		t.Calls += st.Calls.Load()
-		t.Messages += st.Messages.Load()
-		t.Sent += st.Sent.Load()
-		t.Segmented += st.Segmented.Load()
-		t.SentBytes += st.Bytes.Load()
-		t.Unknown += st.Unknown.Load()
-		t.Refused += st.Refused.Load()
+		t.add(&s.Stats)
 	}
 	return t
+}
+
+func (t *Totals) add(st *SocketStats) {
+	t.Reads += st.Reads.Load()
+	t.Received += st.Received.Load()
+	t.ReceivedBytes += st.ReceivedBytes.Load()
+	t.Calls += st.Calls.Load()
+	t.Messages += st.Messages.Load()
+	t.Sent += st.Sent.Load()
+	t.Segmented += st.Segmented.Load()
+	t.SentBytes += st.Bytes.Load()
+	t.Unknown += st.Unknown.Load()
+	t.Refused += st.Refused.Load()
 }
