@@ -19,6 +19,11 @@ import (
 // diskName is the stem of files that are not of one variant.
 const diskName = "parley"
 
+// vmdkLevel compresses the disk for delivery. Against the package's default it is
+// 2 % smaller, half of it in the kernel, for a tenth of a second; 9 would take ten
+// times as long for another 0.3 %.
+const vmdkLevel = 7
+
 type packer struct {
 	options
 	cfg       *config.Config
@@ -78,7 +83,7 @@ func (p *packer) variant(ctx context.Context, v config.Variant, img *image.Resul
 	var res vmdk.Result
 	if first == "" {
 		res, err = vmdk.Write(ctx, out.File, raw, img.Size, vmdk.Options{
-			ExtentName: vmdkName, ContentHash: img.Content,
+			ExtentName: vmdkName, ContentHash: img.Content, Level: vmdkLevel,
 			Progress: func(done, total int64) { p.progress.update("vmdk", done, total) },
 		})
 	} else {
