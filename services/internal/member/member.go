@@ -21,7 +21,6 @@
 package member
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -130,7 +129,3 @@ var (
 	_ Zone = (*Member)(nil)
 	_ Zone = (*Remote)(nil)
 )
-
-// Run keeps the membership until ctx ends; it returns nil then. An error is one
-// that a restart alone may cure: the own folder cannot be used.
-func (m *Member) Run(ctx context.Context) error { return m.run(ctx) }
