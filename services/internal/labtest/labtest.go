@@ -178,3 +178,15 @@ func (h *Host) SetUp(name string, on bool) {
 		return netlink.LinkSetDown(l)
 	})
 }
+
+// Path opens the host's network namespace by a name in /proc, for programs that
+// enter it (nsenter). It is good for as long as the host is.
+func (h *Host) Path() string {
+	h.t.Helper()
+	var path string
+	h.Must(func() error {
+		path = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
+		return nil
+	})
+	return path
+}

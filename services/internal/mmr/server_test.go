@@ -42,13 +42,20 @@ func free(t *testing.T, network string) netip.AddrPort {
 // start runs a router as command trial does.
 func start(t *testing.T) *load.Parley {
 	t.Helper()
+	target, _ := startAt(t, free(t, "udp"), free(t, "tcp"), func(f func() error) error { return f() })
+	return target
+}
+
+// startAt runs one at addresses that exist where do runs its function.
+func startAt(t *testing.T, media, https netip.AddrPort, do func(func() error) error) (*load.Parley, *Server) {
+	t.Helper()
 	dir := t.TempDir()
-	if err := load.Trial(dir, "127.0.0.1"); err != nil {
+	if err := load.Trial(dir, https.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	at := func(name string) string { return filepath.Join(dir, name) }
 	want := Config{
-		Media: []netip.AddrPort{free(t, "udp")}, HTTPS: free(t, "tcp"),
+		Media: []netip.AddrPort{media}, HTTPS: https,
 		Certificate: at("cert.pem"), Key: at("key.pem"), Keys: at("keys.json"),
 		Zone: "zone", Issuer: "https://portal.example", Limit: 8,
 	}
@@ -63,8 +70,11 @@ func start(t *testing.T) *load.Parley {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
+	var s *Server
+	if err := do(func() (err error) {
+		s, err = New(cfg, slog.New(slog.DiscardHandler))
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -97,7 +107,7 @@ func start(t *testing.T) *load.Parley {
 		Base: "https://" + cfg.HTTPS.String(), HTTP: client,
 		Key:    ticket.Key{ID: load.KeyID, Private: private},
 		Issuer: cfg.Issuer, Zone: cfg.Zone, Meeting: "m",
-	}
+	}, s
 }
 
 // Somebody publishes by WHIP, and others play by WHEP: all of it comes.

@@ -114,6 +114,24 @@ func TestLeavesHalfToItsLike(t *testing.T) {
 	}
 }
 
+// Packets that overtake others by the whole delay of the way are no sign of a
+// queue: one picture goes on as it is.
+func TestOvertaking(t *testing.T) {
+	for _, loss := range []float64{0, 0.05} {
+		t.Run(fmt.Sprint(loss), func(t *testing.T) {
+			l := newLink(3_000_000)
+			l.delay, l.loss, l.overtake = 100*time.Millisecond, loss, 0.02
+			f := newFlow(cc.Config{Start: 3_500_000}, 300_000)
+			for at := time.Duration(0); at < 60*time.Second; at += time.Second {
+				run(t, l, at, at+time.Second, f)
+				if got := f.est.Target(); got < 300_000 {
+					t.Fatalf("%d bit/s after %v", got, at)
+				}
+			}
+		})
+	}
+}
+
 // A radio link loses what it loses; that is no reason to stay low.
 func TestSurvivesRandomLoss(t *testing.T) {
 	for _, capacity := range []int64{1_000_000, 3_000_000, 10_000_000} {

@@ -95,9 +95,7 @@ func (e *Estimator) Feedback(now time.Duration, p Packet) error {
 		}
 		h.state = sentReceived
 		sent, arrived := h.sentAt(now), base+s.Arrived
-		if received++; received == 1 || arrived-sent < least {
-			least = arrived - sent
-		}
+		received++
 		newest = max(newest, sent)
 		e.arrival.newest = arrived
 		e.acked.add(arrived, int(h.size))
@@ -106,6 +104,10 @@ func (e *Estimator) Feedback(now time.Duration, p Packet) error {
 			probe = probe || s.Seq == e.probe.last
 		}
 		if send, delay, done, ok := e.groups.add(sent, arrived); ok {
+			// A packet alone may have come by another way, where the queue is not.
+			if d := e.groups.prev.wait; !fresh || d < least {
+				least = d
+			}
 			usage, fresh = e.trend.add(now, send, delay, done), true
 		}
 	}
@@ -120,7 +122,7 @@ func (e *Estimator) Feedback(now time.Duration, p Packet) error {
 		e.smoothRTT(now-newest, 32)
 	}
 	e.loss.add(lost, received)
-	if received > 0 {
+	if fresh {
 		e.queue = e.floor.add(now, least)
 		if e.queue > standing && usage == usageNormal && e.drowns(now) {
 			usage, fresh = usageOver, true

@@ -17,7 +17,8 @@ type bottleneck struct {
 	delay    time.Duration
 	jitter   time.Duration
 	loss     float64
-	police   bool // drops what exceeds the capacity instead of queueing it
+	overtake float64 // share of packets that come by a way without delay
+	police   bool    // drops what exceeds the capacity instead of queueing it
 
 	busy   time.Duration
 	tokens float64
@@ -28,6 +29,9 @@ type bottleneck struct {
 func (l *bottleneck) pass(now time.Duration, size int) (time.Duration, bool) {
 	if l.rng.Float64() < l.loss {
 		return 0, false
+	}
+	if l.overtake > 0 && l.rng.Float64() < l.overtake {
+		return now + time.Millisecond, true
 	}
 	if l.police {
 		l.tokens = min(l.tokens+float64(l.capacity)*(now-l.filled).Seconds(), float64(l.capacity)/20)
@@ -96,7 +100,7 @@ func (f *flow) step(t testing.TB, l *bottleneck, now time.Duration) {
 		// Jitter reorders; so look at all that is on the way.
 		p := f.way[i]
 		if p.at > now {
-			if l.jitter == 0 {
+			if l.jitter == 0 && l.overtake == 0 {
 				break
 			}
 			i++

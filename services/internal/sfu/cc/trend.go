@@ -29,6 +29,12 @@ type group struct {
 	known       bool
 	first, last time.Duration // sent
 	begun, done time.Duration // arrived: the first, the last
+	wait        time.Duration // the shortest on the way, plus what the clocks differ
+	ahead       bool          // it overtook others, as came out later
+}
+
+func newGroup(sent, arrived time.Duration) group {
+	return group{known: true, first: sent, last: sent, begun: arrived, done: arrived, wait: arrived - sent}
 }
 
 // add takes a packet in order of sequence numbers. When it begins a new group, it
@@ -38,16 +44,25 @@ func (g *groups) add(sent, arrived time.Duration) (sendDelta, delayDelta, done t
 	c := &g.cur
 	switch {
 	case !c.known:
-		*c = group{true, sent, sent, arrived, arrived}
+		*c = newGroup(sent, arrived)
 		return 0, 0, 0, false
 	case arrived < c.begun-groupLeap:
-		*g = groups{cur: group{true, sent, sent, arrived, arrived}}
+		*g = groups{cur: newGroup(sent, arrived)}
 		return 0, 0, 0, false
 	case sent < c.first:
+		c.ahead = c.ahead || arrived > c.done
 		return 0, 0, 0, false // overtaken by a whole group
 	case sent-c.first <= groupSpan || g.burst(sent, arrived):
 		c.last = max(c.last, sent)
-		c.done = max(c.done, arrived)
+		if arrived >= c.done {
+			c.done, c.wait = arrived, min(c.wait, arrived-sent)
+		}
+		return 0, 0, 0, false
+	}
+	if c.ahead || sent < c.last {
+		// It came by another way: what it waited less is no news of the queue on this
+		// one, and what the next waits more is none either.
+		*c = newGroup(sent, arrived)
 		return 0, 0, 0, false
 	}
 	if g.prev.known {
@@ -63,7 +78,7 @@ func (g *groups) add(sent, arrived time.Duration) (sendDelta, delayDelta, done t
 		}
 	}
 	g.prev = *c
-	*c = group{true, sent, sent, arrived, arrived}
+	*c = newGroup(sent, arrived)
 	return sendDelta, delayDelta, done, ok
 }
 

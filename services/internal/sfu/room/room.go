@@ -382,7 +382,8 @@ func (p *Peer) choose(out *wire.Out, now time.Duration) {
 	p.queuedAt()
 	budget := p.estimator.Target()
 	if len(p.voices) > 0 {
-		budget -= audioReserve
+		// On a poor network the smallest picture may fit beside one voice.
+		budget -= min(audioReserve, budget/3)
 	}
 	cc.Allocate(budget, p.asks, p.picks)
 	for i, s := range p.asking {
