@@ -49,6 +49,20 @@ func (r *Room) Join(id string, ev Events) (*Peer, error) {
 	return p, nil
 }
 
+// rtxBit is what the SSRC of a slot's retransmissions differs by.
+const rtxBit = 0x80000000
+
+// freeSSRC gives one for a line that no other line has, nor its retransmissions:
+// two streams of one SSRC would be sealed with the same numbers.
+func (p *Peer) freeSSRC(s *sdp.Session) uint32 {
+	for {
+		x := randomSSRC()
+		if x != rtxBit && !slices.ContainsFunc(s.Media, func(l sdp.Line) bool { return l.SSRC|rtxBit == x|rtxBit }) {
+			return x
+		}
+	}
+}
+
 func randomSSRC() uint32 {
 	var b [4]byte
 	rand.Read(b[:])
@@ -133,10 +147,10 @@ func (p *Peer) plan(next *sdp.Session, sources map[string]Source) error {
 		if l.ToPeer {
 			slots++
 			if l.SSRC == 0 {
-				l.SSRC = randomSSRC()
+				l.SSRC = p.freeSSRC(next)
 				for _, c := range l.Codecs {
 					if c.RTX != 0 {
-						l.RTXSSRC = l.SSRC ^ 0x80000000
+						l.RTXSSRC = l.SSRC ^ rtxBit
 					}
 				}
 				l.CNAME = p.cname
