@@ -1,0 +1,127 @@
+package meetpage
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/parley-meet/parley/services/internal/browsertest"
+	"github.com/parley-meet/parley/services/internal/ticket"
+)
+
+// press clicks a control.
+func press(b *browsertest.Tab, name string) {
+	b.T.Helper()
+	b.Run(chromedp.Click(fmt.Sprintf(`.controls [data-do="%s"]`, name)))
+}
+
+// sees waits until somebody's picture plays and changes.
+func sees(b *browsertest.Tab, name, source string) {
+	b.T.Helper()
+	b.Until(fmt.Sprintf(`[...document.querySelectorAll('.tile[data-source="%s"]')].some((e) => {
+		const v = e.querySelector("video");
+		return e.querySelector("[data-name]").textContent.startsWith(%q) && !v.hidden && v.videoWidth > 0 && v.currentTime > 0.5 && v.getVideoPlaybackQuality().totalVideoFrames > 10;
+	})`, source, name))
+}
+
+// tile is a script's expression for somebody's tile.
+func tile(name string) string {
+	return fmt.Sprintf(`[...document.querySelectorAll('.tile[data-source="camera"]')].find((e) => e.querySelector("[data-name]").textContent === %q)`, name)
+}
+
+// hears waits until sound is played that is not silence.
+func hears(b *browsertest.Tab) {
+	b.T.Helper()
+	b.Until(`(() => {
+		window.probe ??= (() => {
+			const c = new AudioContext(), a = c.createAnalyser();
+			for (const e of document.querySelectorAll("audio")) c.createMediaStreamSource(e.srcObject).connect(a);
+			void c.resume();
+			return { a, loud: false };
+		})();
+		const s = new Float32Array(probe.a.fftSize);
+		probe.a.getFloatTimeDomainData(s);
+		return s.some((v) => Math.abs(v) > 0.01) && [...document.querySelectorAll("audio")].every((e) => !e.paused);
+	})()`)
+}
+
+// Two people meet by the page: each sees and hears the other, what one does the
+// other is shown, and a page that is loaded anew goes on where it was.
+func TestMeet(t *testing.T) {
+	w := newWorld(t)
+	anna, boris := w.browser("en"), w.browser("ru")
+	w.join(anna, w.ticket("Anna", ticket.Host, nil))
+	if got := anna.Value(`location.href + JSON.stringify(history.state)`); got != w.web.URL+"/mnull" {
+		t.Errorf("the address is %s: who copies it copies the ticket", got)
+	}
+	w.join(boris, w.ticket("Boris Ivanov", ticket.Guest, nil))
+	sees(anna, "Boris Ivanov", "camera")
+	sees(boris, "Anna", "camera")
+	hears(anna)
+	hears(boris)
+	for _, x := range []struct{ in, want string }{
+		{`document.querySelector("[data-people-count]").textContent`, "2"},
+		{`document.querySelectorAll(".tile").length`, "2"},
+		{`document.querySelector("#topic").textContent`, "Weekly call"},
+		{`document.title`, "Weekly call · Parley"},
+	} {
+		if got := anna.Value(x.in); got != x.want {
+			t.Errorf("%s is %q, want %q", x.in, got, x.want)
+		}
+	}
+
+	// The microphone goes off and on.
+	press(boris, "microphone")
+	anna.Until(tile("Boris Ivanov") + `.querySelector("[data-marks]").textContent === ", microphone off"`)
+	press(boris, "microphone")
+	anna.Until(tile("Boris Ivanov") + `.querySelector("[data-marks]").textContent === ""`)
+	// So does the camera, by its key; its device is let go.
+	boris.Run(chromedp.KeyEvent("v", chromedp.KeyModifiers(1)))
+	anna.Until(tile("Boris Ivanov") + `.querySelector("video").hidden`)
+	boris.Until(`document.querySelector('.tile.self video').srcObject === null`)
+	boris.Run(chromedp.KeyEvent("v", chromedp.KeyModifiers(1)))
+	sees(anna, "Boris Ivanov", "camera")
+
+	// Chat arrives in both, and is counted where it is not open.
+	press(anna, "chat")
+	anna.Until(`document.activeElement?.id === "say"`)
+	anna.Run(chromedp.SendKeys("#say", "Hello <b>Boris</b>\r"))
+	anna.Until(`document.querySelector(".line.own .line-text")?.textContent === "Hello <b>Boris</b>"`)
+	boris.Until(`document.querySelector("[data-unread]").textContent === "1"`)
+	press(boris, "chat")
+	boris.Until(`document.querySelector(".line .line-text")?.textContent === "Hello <b>Boris</b>" && document.querySelector("[data-unread]").hidden`)
+	boris.Run(chromedp.SendKeys("#say", "Привет\r"))
+	anna.Until(`document.querySelectorAll(".line").length === 2`)
+	anna.Run(chromedp.KeyEvent("\x1b"))
+	anna.Until(`document.querySelector("#panel-chat").hidden && document.activeElement?.dataset.do === "chat"`)
+
+	// Signalling breaks: media goes on, and what was said meanwhile comes.
+	w.breakLinks()
+	anna.Until(`document.querySelector("[data-link]").dataset.state === "unhealthy"`)
+	frames := `document.querySelector('.tile:not(.self) video').getVideoPlaybackQuality().totalVideoFrames`
+	anna.Value(`window.before = ` + frames)
+	anna.Until(frames + ` > before + 10`)
+	boris.Run(chromedp.SendKeys("#say", "Ещё здесь?\r"))
+	w.mendLinks()
+	w.connected(anna)
+	anna.Until(`[...document.querySelectorAll(".line-text")].some((e) => e.textContent === "Ещё здесь?")`)
+
+	// A page that is loaded anew is the same participant.
+	anna.Run(chromedp.Reload())
+	w.connected(anna)
+	sees(anna, "Boris Ivanov", "camera")
+	sees(boris, "Anna", "camera")
+	if got := boris.Value(`document.querySelectorAll(".tile").length + " " + document.querySelector("[data-people-count]").textContent`); got != "2 2" {
+		t.Errorf("after a reload Boris sees %s tiles and people", got)
+	}
+
+	// Who leaves is gone, and can come back by the portal.
+	press(boris, "leave")
+	boris.Until(`document.querySelector("[data-again]")?.href === "` + testIssuer + `/j/123456789" && !document.querySelector("[data-again]").hidden`)
+	anna.Until(`document.querySelectorAll(".tile").length === 1`)
+	if got := boris.Value(`sessionStorage.getItem("meeting")`); strings.Contains(got, "secret") {
+		t.Errorf("after leaving the tab still has %s", got)
+	}
+}

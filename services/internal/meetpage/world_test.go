@@ -1,0 +1,221 @@
+package meetpage
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/parley-meet/parley/services/internal/browsertest"
+	"github.com/parley-meet/parley/services/internal/load"
+	"github.com/parley-meet/parley/services/internal/mmr"
+	"github.com/parley-meet/parley/services/internal/ticket"
+)
+
+// world is a real router, and a server in front of it that has the page, as a
+// controller is.
+type world struct {
+	t    *testing.T
+	web  *httptest.Server
+	base string // of the router
+	key  ticket.Key
+	page http.Handler
+
+	mu  sync.Mutex
+	cut context.CancelFunc
+	ctx context.Context // of WebSockets
+}
+
+const (
+	testZone   = "zone"
+	testIssuer = "https://portal.example"
+)
+
+func free(t *testing.T, network string) netip.AddrPort {
+	t.Helper()
+	if network == "udp" {
+		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return netip.MustParseAddrPort(c.LocalAddr().String())
+	}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return netip.MustParseAddrPort(l.Addr().String())
+}
+
+// quiet is a log of what the page's own handler must not say.
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	dir := t.TempDir()
+	if err := load.Trial(dir, "127.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	want := mmr.Config{
+		Media: []netip.AddrPort{free(t, "udp")}, HTTPS: free(t, "tcp"),
+		Certificate: at("cert.pem"), Key: at("key.pem"), Keys: at("keys.json"),
+		Zone: testZone, Issuer: testIssuer, Limit: 30,
+	}
+	b, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at("router.json"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := mmr.Read(at("router.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := mmr.New(cfg, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	key, err := os.ReadFile(at("tickets.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(key)
+	private, err := load.ParseKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, base: "https://" + cfg.HTTPS.String(), key: ticket.Key{ID: load.KeyID, Private: private}}
+	w.mendLinks()
+	w.page = New(Config{Log: quiet(), Portal: func() string { return testIssuer }})
+	to, err := url.Parse(w.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, // a certificate made for this test
+		ErrorLog:  slog.NewLogLogger(quiet().Handler(), slog.LevelDebug),
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", w.page)
+	mux.HandleFunc("GET /signal", func(rw http.ResponseWriter, r *http.Request) {
+		w.mu.Lock()
+		ctx := w.ctx
+		w.mu.Unlock()
+		if ctx.Err() != nil {
+			http.Error(rw, "cut", http.StatusBadGateway)
+			return
+		}
+		proxy.ServeHTTP(rw, r.WithContext(ctx))
+	})
+	mux.HandleFunc("POST /trial", func(rw http.ResponseWriter, r *http.Request) {
+		var in struct{ Code, Name string }
+		b, _ := io.ReadAll(io.LimitReader(r.Body, 1<<10))
+		if err := json.Unmarshal(b, &in); err != nil || in.Code != "good" {
+			rw.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(rw, `{"error":{"code":"unknown","message":"This link is not good any more."}}`)
+			return
+		}
+		_ = json.NewEncoder(rw).Encode(map[string]string{"ticket": w.ticket(in.Name, ticket.Host, nil)})
+	})
+	w.web = httptest.NewUnstartedServer(mux)
+	w.web.Config.ErrorLog = slog.NewLogLogger(quiet().Handler(), slog.LevelDebug)
+	w.web.StartTLS()
+	t.Cleanup(func() {
+		w.breakLinks()
+		w.web.CloseClientConnections()
+		w.web.Close()
+	})
+	return w
+}
+
+// breakLinks ends all WebSockets, and lets no other one open until mendLinks.
+func (w *world) breakLinks() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut()
+}
+
+func (w *world) mendLinks() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ctx, w.cut = context.WithCancel(context.Background())
+}
+
+// ticket lets somebody into the meeting.
+func (w *world) ticket(name string, role ticket.Role, change func(*ticket.Claims)) string {
+	w.t.Helper()
+	now := time.Now()
+	c := ticket.Claims{
+		Issuer: testIssuer, Zone: testZone, Subject: "s-" + name, ID: ticket.NewID(), Account: "a", Name: name, Role: role,
+		Meeting: ticket.Meeting{ID: "m1", Number: "123456789", Topic: "Weekly call", JoinBeforeHost: true},
+		Issued:  now, Expires: now.Add(ticket.TTL),
+	}
+	if change != nil {
+		change(&c)
+	}
+	text, err := ticket.Sign(w.key, c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return text
+}
+
+// browser is one with a camera and a microphone that are made up.
+func (w *world) browser(language string) *browsertest.Tab {
+	w.t.Helper()
+	return browsertest.New(w.t, language,
+		chromedp.Flag("use-fake-device-for-media-stream", true),
+		chromedp.Flag("use-fake-ui-for-media-stream", true),
+		chromedp.Flag("auto-select-desktop-capture-source", "Entire screen"),
+	)
+}
+
+// arrive opens the page as the portal sends people there.
+func (w *world) arrive(b *browsertest.Tab, text string) {
+	w.t.Helper()
+	b.Run(chromedp.Navigate(w.web.URL + "/m#" + url.Values{"t": {text}, "c": {""}}.Encode()))
+	b.Until(`document.querySelector(".ready video")?.videoWidth > 0`)
+}
+
+// join goes in and waits for the connection.
+func (w *world) join(b *browsertest.Tab, text string) {
+	w.t.Helper()
+	w.arrive(b, text)
+	b.Run(chromedp.Click("[data-join]"))
+	w.connected(b)
+}
+
+func (w *world) connected(b *browsertest.Tab) {
+	w.t.Helper()
+	b.Until(`document.querySelector("[data-link]")?.dataset.state === "ready"`)
+}
