@@ -15,21 +15,27 @@ import (
 	"github.com/parley-meet/parley/services/internal/load"
 	"github.com/parley-meet/parley/services/internal/sfu/transport"
 	"github.com/parley-meet/parley/services/internal/signal"
+	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
 // page is a participant that speaks the protocol of pages.
 type page struct {
-	t      *testing.T
-	target *load.Parley
-	ctx    context.Context
+	t   *testing.T
+	ctx context.Context
+	// dial opens a link. Each frame that comes is given to frame, and the end to
+	// down; write never waits long.
+	dial func(frame func([]byte), down func()) (write func([]byte), cut func())
 
-	mu   sync.Mutex
-	c    *signal.Client
-	ws   *websocket.Conn
-	got  []signal.Message
-	more *sync.Cond
-	you  signal.ID
-	turn *signal.Relay
+	mu    sync.Mutex
+	c     *signal.Client
+	write func([]byte)
+	cut   func() // the link
+	got   []signal.Message
+	more  *sync.Cond
+	you   signal.ID
+	role  ticket.Role
+	turn  *signal.Relay
+	pass  string
 }
 
 // open connects one with a fresh ticket.
@@ -39,34 +45,91 @@ func open(t *testing.T, target *load.Parley, n int) *page {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &page{t: t, target: target, ctx: t.Context(), c: signal.NewClient(text, time.Now())}
-	p.more = sync.NewCond(&p.mu)
-	p.link()
-	j := await(p, "joined", func(m *signal.Joined) bool { return true })
-	p.you, p.turn = j.You, j.Relay
+	p := begin(t, text, byWebSocket(t, target))
+	p.joined()
 	return p
 }
 
-// link opens a WebSocket, and reads it until it ends.
+// byWebSocket dials a router's own /signal.
+func byWebSocket(t *testing.T, target *load.Parley) func(func([]byte), func()) (func([]byte), func()) {
+	return func(frame func([]byte), down func()) (func([]byte), func()) {
+		ctx := t.Context()
+		ws, _, err := websocket.Dial(ctx, "wss"+strings.TrimPrefix(target.Base, "https")+"/signal", &websocket.DialOptions{HTTPClient: &http.Client{Transport: target.HTTP.Transport}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ws.SetReadLimit(1 << 20)
+		go func() {
+			defer down()
+			for {
+				_, b, err := ws.Read(ctx)
+				if err != nil {
+					return
+				}
+				frame(b)
+			}
+		}()
+		return func(b []byte) { _ = ws.Write(ctx, websocket.MessageText, b) }, func() { ws.CloseNow() } // the reader sees that it broke
+	}
+}
+
+// begin opens a session with a ticket or a pass.
+func begin(t *testing.T, text string, dial func(func([]byte), func()) (func([]byte), func())) *page {
+	t.Helper()
+	p := &page{t: t, ctx: t.Context(), dial: dial, c: signal.NewClient(text, time.Now())}
+	p.more = sync.NewCond(&p.mu)
+	p.link()
+	return p
+}
+
+// joined waits until it is inside.
+func (p *page) joined() {
+	p.t.Helper()
+	j := await(p, "joined", func(m *signal.Joined) bool { return true })
+	p.you, p.role, p.turn = j.You, j.Role, j.Relay
+}
+
+// link opens a link, and reads it until it ends.
 func (p *page) link() {
 	p.t.Helper()
-	ws, _, err := websocket.Dial(p.ctx, "wss"+strings.TrimPrefix(p.target.Base, "https")+"/signal", &websocket.DialOptions{HTTPClient: &http.Client{Transport: p.target.HTTP.Transport}})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	ws.SetReadLimit(1 << 20)
 	p.mu.Lock()
 	n := p.c.Up(time.Now())
-	p.ws = ws
-	p.pump()
 	p.mu.Unlock()
 	stop := make(chan struct{})
+	write, cut := p.dial(func(b []byte) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		m, err := p.c.Receive(n, b, time.Now())
+		if err != nil {
+			p.t.Errorf("page: %v", err)
+		}
+		if m, ok := m.(*signal.Pass); ok {
+			p.pass = m.Ticket
+		}
+		if m != nil {
+			p.got = append(p.got, m)
+		}
+		p.pump()
+		p.more.Broadcast()
+	}, sync.OnceFunc(func() {
+		close(stop)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.c.Down(n, time.Now())
+		p.more.Broadcast()
+	}))
+	p.mu.Lock()
+	p.write, p.cut = write, cut
+	p.pump()
+	p.mu.Unlock()
 	go func() {
 		t := time.NewTicker(20 * time.Millisecond)
 		defer t.Stop()
 		for {
 			select {
 			case <-stop:
+				return
+			case <-p.ctx.Done():
 				return
 			case <-t.C:
 				p.mu.Lock()
@@ -75,36 +138,34 @@ func (p *page) link() {
 			}
 		}
 	}()
-	go func() {
-		defer close(stop)
-		for {
-			_, b, err := ws.Read(p.ctx)
-			p.mu.Lock()
-			if err != nil {
-				p.c.Down(n, time.Now())
-				p.more.Broadcast()
-				p.mu.Unlock()
-				return
-			}
-			m, err := p.c.Receive(n, b, time.Now())
-			if err != nil {
-				p.t.Errorf("page: %v", err)
-			}
-			if m != nil {
-				p.got = append(p.got, m)
-			}
-			p.pump()
-			p.more.Broadcast()
-			p.mu.Unlock()
-		}
-	}()
 }
 
 // pump writes what is to be sent. mu is held.
 func (p *page) pump() {
-	for _, b := range p.c.Poll(time.Now()) {
-		_ = p.ws.Write(p.ctx, websocket.MessageText, b) // the reader sees that it broke
+	if p.write == nil {
+		return
 	}
+	for _, b := range p.c.Poll(time.Now()) {
+		p.write(b)
+	}
+}
+
+// closed waits until the session is over, and returns why.
+func (p *page) closed() signal.Code {
+	p.t.Helper()
+	const patience = 30 * time.Second
+	stop := time.AfterFunc(patience, p.more.Broadcast)
+	defer stop.Stop()
+	end := time.Now().Add(patience)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.c.Closed() == "" {
+		if time.Now().After(end) {
+			p.t.Fatal("the session is open")
+		}
+		p.more.Wait()
+	}
+	return p.c.Closed()
 }
 
 func (p *page) send(m signal.Message) {
@@ -224,9 +285,7 @@ func TestMeeting(t *testing.T) {
 	flows("both on", true)
 
 	// Signalling is cut; media does not notice, and what was said meanwhile comes.
-	boris.mu.Lock()
-	boris.ws.CloseNow()
-	boris.mu.Unlock()
+	boris.cut()
 	anna.send(&signal.Say{Text: "are you there?"})
 	flows("without a link", true)
 	boris.link()

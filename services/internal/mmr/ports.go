@@ -2,6 +2,7 @@ package mmr
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -305,7 +306,14 @@ func (p *ports) closeWeb() error {
 func turnHost(public string, at netip.Addr, shared bool, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) string {
 	good := func(name string) bool {
 		c, err := certificate(&tls.ClientHelloInfo{ServerName: name})
-		return err == nil && c.Leaf != nil && c.Leaf.VerifyHostname(name) == nil
+		if err != nil {
+			return false
+		}
+		leaf := c.Leaf
+		if leaf == nil && len(c.Certificate) > 0 {
+			leaf, err = x509.ParseCertificate(c.Certificate[0])
+		}
+		return err == nil && leaf != nil && leaf.VerifyHostname(name) == nil
 	}
 	if name := TURNName(public); public != "" && good(name) {
 		return name
