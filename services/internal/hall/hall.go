@@ -285,7 +285,7 @@ func (h *Hall) enter(text string, now time.Time) (*held, meeting.Entry, []meetin
 // begin opens a meeting, with what is known of it from where it ran before. mu is
 // held.
 func (h *Hall) begin(c ticket.Claims, now time.Time) *held {
-	m := &held{info: c.Meeting, room: room.New(h.cfg.Room), members: map[signal.ID]*member{}, began: now, epoch: uint64(now.UnixNano()), run: ticket.NewID()}
+	m := &held{info: c.Meeting, room: room.New(h.cfg.Room), members: map[signal.ID]*member{}, began: now, epoch: uint64(now.UnixMilli()), run: ticket.NewID()}
 	if e := h.expects(c.Meeting.ID, now); e != nil {
 		delete(h.expected, c.Meeting.ID)
 		if m.epoch = e.epoch; e.kept != nil {

@@ -58,7 +58,7 @@ func (h *Hall) Expect(id string, epoch uint64, kept *meeting.Kept) {
 		return
 	}
 	if epoch == 0 {
-		epoch = uint64(now.UnixNano())
+		epoch = uint64(now.UnixMilli())
 	}
 	e := h.expected[id]
 	if e == nil {
