@@ -115,7 +115,10 @@ func (c *Crowd) Grow(ctx context.Context, n int) error {
 	}
 	joins.Wait()
 	slices.SortFunc(c.people, func(a, b *person) int { return a.number - b.number })
-	return errors.Join(append(errs[:min(len(errs), 3)], ctx.Err())...)
+	if len(errs) > 0 && ctx.Err() == nil {
+		return errs[0] // the others say the same
+	}
+	return ctx.Err()
 }
 
 // take gives the next number: who comes after others have left takes their place,

@@ -184,7 +184,6 @@ func crowd(door load.Door, cameras int) *load.Crowd {
 // Each second somebody joins a meeting and leaves it again, router and participants
 // in one process: what they hold stays the same.
 func TestSoak(t *testing.T) {
-	t.Parallel()
 	// The deepest caches, of a layer of 25 packets a second, are full after 41 s.
 	warm, d := 50*time.Second, 250*time.Second
 	limits := bounds{heap: 2 << 20, goroutines: 40}
@@ -257,4 +256,28 @@ func TestSoakFindsLeaks(t *testing.T) {
 	close(stop)
 	stuck.Wait()
 	runtime.KeepAlive(kept)
+}
+
+// A certification ends with a verdict on what it saw, whatever this machine
+// carries today; and what is asked for over the router's limit is told as that.
+func TestCertify(t *testing.T) {
+	var seen []int
+	c := &load.Certificate{
+		Crowd: crowd(router(t), 2), First: 3, Most: 20, Warm: time.Second, Measure: time.Second,
+		Step: func(n int, _ load.Result, _ load.Limit) { seen = append(seen, n) },
+	}
+	v, err := c.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The router takes 8.
+	if v.Carried > 8 || v.Limit == load.LimitNone || !v.Loopback || v.Remote != "127.0.0.1" || len(seen) < 2 || seen[0] != 3 {
+		t.Errorf("%+v after %v", v, seen)
+	}
+	if v.Carried == 8 && v.Limit != load.LimitPlaces {
+		t.Errorf("limit %q", v.Limit)
+	}
+	if v.Carried > 0 && v.Best.Packets == 0 || v.Carried == 0 && v.Beyond.Packets == 0 {
+		t.Errorf("nothing was measured: %+v", v)
+	}
 }

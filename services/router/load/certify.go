@@ -37,7 +37,7 @@ func certify(ctx context.Context, o *options, log *slog.Logger) error {
 	}
 	v, err := cert.Run(ctx)
 	if err != nil {
-		return hint(err)
+		return err
 	}
 	fmt.Print(v.Tell(w))
 	return nil

@@ -26,7 +26,7 @@ func main() {
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "load:", err)
+			fmt.Fprintln(os.Stderr, "load:", hint(err))
 		}
 		os.Exit(1)
 	}
