@@ -292,6 +292,16 @@ export class Media {
     }
   }
 
+  /** The router has other addresses: offers anew with new ICE credentials, not all
+   * pages at once. Media goes on by the old way as long as there is one. */
+  moved() {
+    setTimeout(() => {
+      if (this.ended) return;
+      this.restart = true;
+      void this.negotiate();
+    }, 2000 * Math.random());
+  }
+
   /** Connects anew after a while, unless it comes back. @param {number} after milliseconds */
   recover(after) {
     if (this.ended) return;

@@ -158,6 +158,7 @@ export class Meeting {
       case "notice": this.notice(m); break;
       case "error": this.refused(m); break;
       case "pass": keep({ pass: m.ticket }); break;
+      case "restart": this.media?.moved(); break;
     }
   }
 

@@ -36,7 +36,7 @@ const frameRoom = 128; // what a frame adds to a body, bytes
 export const idle = "meet-idle", overflow = "meet-overflow", garbled = "meet-garbled";
 
 /** The kinds of messages that routers send. */
-const kinds = new Set(["waiting", "joined", "answer", "slots", "layers", "roster", "lobby", "settings", "speaker", "chat", "reactions", "notice", "error", "pass"]);
+const kinds = new Set(["waiting", "joined", "answer", "slots", "layers", "roster", "lobby", "settings", "speaker", "chat", "reactions", "notice", "error", "pass", "restart"]);
 const members = new Set(["n", "ack", "body", "ping", "opened", "closed", "drop"]);
 const encoder = new TextEncoder();
 

@@ -9,17 +9,18 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/store"
 )
 
-// Names of events that controllers send of meetings.
+// Names of events that routers send of meetings.
 const (
 	EventStarted      = "meeting.started"
 	EventParticipants = "meeting.participants"
 	EventEnded        = "meeting.ended"
 )
 
-// EventData is what such an event says.
+// EventData is what such an event says, as far as it is kept. That of an end also
+// has who was there, as many as fit in an event, and how many more.
 type EventData struct {
 	Meeting      string `json:"meeting"`      // id, as in the ticket
-	Run          string `json:"run"`          // made by the controller, another each time
+	Run          string `json:"run"`          // made by the router, another each time; it stays when the meeting moves
 	Participants int    `json:"participants"` // now; of meeting.ended the most that there were
 }
 

@@ -342,6 +342,21 @@ func testJoin(t *testing.T, dbURL string) {
 	if err != nil || got.Run == nil || got.Run.Peak != 7 || !got.Run.Started.Equal(began) || !got.Run.Ended.Equal(w.now) {
 		t.Errorf("%+v %v", got.Run, err)
 	}
+	// A router tells more than is kept here: who was there, up to the link's bound.
+	long := fmt.Sprintf(`{"meeting":%q,"run":"r1b","participants":3,"started":"2026-03-01T09:00:00Z","ended":"2026-03-01T10:00:00Z","why":"meet-ended","people":[{"subject":"u1","name":%q,"role":"host","present":5,"visits":1}],"more":4900}`, m.ID, strings.Repeat("я", 7000))
+	w.write(func(tx *store.Tx) error {
+		return handle(tx, zone, link.Event{At: w.now.Add(time.Second), Name: EventEnded, Data: []byte(long)}, w.now.Add(time.Second))
+	})
+	if got, err = w.Get(t.Context(), w.actor("anna@acme"), m.ID); err != nil || got.Run == nil || got.Run.Peak != 3 {
+		t.Errorf("%+v %v", got.Run, err)
+	}
+	// A router that is lost is followed by another, with the same run.
+	w.event(zone, EventStarted, EventData{Meeting: m.ID, Run: "r1c"}, w.now)
+	w.event(zone, EventStarted, EventData{Meeting: m.ID, Run: "r1c"}, w.now.Add(time.Minute))
+	if c := w.verify(join(nobody, guest), zone); c.Role != ticket.Guest {
+		t.Errorf("%+v", c)
+	}
+	w.event(zone, EventEnded, EventData{Meeting: m.ID, Run: "r1c", Participants: 2}, w.now.Add(2*time.Minute))
 	// A controller that crashed never says that a meeting ended.
 	w.event(zone, EventStarted, EventData{Meeting: m.ID, Run: "r2"}, w.now)
 	w.now = w.now.Add(runLimit + time.Minute)
