@@ -242,6 +242,13 @@ func (c *Controller) keep(from string, b []byte) {
 	c.held += len(k.Kept)
 }
 
+// Knows reports whether something is kept of a meeting.
+func (c *Controller) Knows(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.kept[id] != nil
+}
+
 // Keeps returns of how many meetings something is kept, and how many bytes.
 func (c *Controller) Keeps() (meetings, bytes int) {
 	c.mu.Lock()

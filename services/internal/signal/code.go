@@ -14,6 +14,7 @@ const (
 const (
 	Locked     Code = "meet-locked"
 	Full       Code = "meet-full"      // the router takes nobody more
+	NoRouter   Code = "meet-no-router" // the zone has no router that takes meetings
 	Crowded    Code = "meet-crowded"   // too many wait
 	Removed    Code = "meet-removed"   // by a host; he does not come back
 	Denied     Code = "meet-denied"    // he was not let in
@@ -71,7 +72,7 @@ const (
 // Codes are all of them, for the test of their texts.
 func Codes() []Code {
 	return []Code{WaitHost, WaitAdmission,
-		Locked, Full, Crowded, Removed, Denied, NotStarted, Ended, Elsewhere, Used, BadTicket, Left, Taken, Moved, Stopping,
+		Locked, Full, NoRouter, Crowded, Removed, Denied, NotStarted, Ended, Elsewhere, Used, BadTicket, Left, Taken, Moved, Stopping,
 		Unknown, Idle, Overflow, Garbled, Flooded, Replaced,
 		NotAllowed, NotInside, NoSuch, NotOpen, HostMuted, HostStopped, Sharing, TooFast, TooMany, BadOffer,
 		WasMuted, PleaseUnmute, WasStopped, PleaseVideo, ShareStopped, HandLowered, YouHost, YouCohost, NotCohost, NotHost, WasRenamed}

@@ -1,0 +1,270 @@
+package zctrl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"strings"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/parley-meet/parley/services/internal/api"
+	"github.com/parley-meet/parley/services/internal/fault"
+	"github.com/parley-meet/parley/services/internal/look"
+	"github.com/parley-meet/parley/services/internal/member"
+	"github.com/parley-meet/parley/services/internal/signal"
+	"github.com/parley-meet/parley/services/internal/throttle"
+)
+
+// Bounds of requests.
+const (
+	maxTrial    = 4 << 10
+	maxForward  = signal.MaxSDP
+	forwardTime = 30 * time.Second
+	maxForwards = 64 // at a time
+	// maxChallengers connect at a time: the authority, from a few places.
+	maxChallengers = 32
+)
+
+// dictionary has the texts of what is wrong with requests.
+var dictionary = look.MustLoad(fault.Words, "words")
+
+// handler serves HTTP.
+func (s *Server) handler() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /signal", s.signal)
+	m.HandleFunc("GET /healthz", s.healthz)
+	m.HandleFunc("GET /origins", s.origins)
+	if s.cfg.Trials != nil {
+		m.HandleFunc("POST /trial", s.trial)
+	}
+	if s.cfg.Router != "" {
+		f := s.forward()
+		for _, path := range []string{"/whip", "/whip/", "/whep", "/whep/"} {
+			m.Handle(path, f)
+		}
+	}
+	if s.cfg.Page != nil {
+		m.Handle("/", s.cfg.Page)
+	}
+	return look.Recovered(s.log, m)
+}
+
+// healthz answers as long as pages are let in.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if s.current() == nil {
+		unavailable(w)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// Origins are where browsers reach the zone's controllers, this one too: the
+// answer of GET /origins.
+type Origins struct {
+	Origins []string `json:"origins"`
+}
+
+func (s *Server) origins(w http.ResponseWriter, _ *http.Request) {
+	out := Origins{Origins: []string{}}
+	if z := s.current(); z != nil {
+		z.mu.Lock()
+		out.Origins = append(out.Origins, z.origins...)
+		z.mu.Unlock()
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	api.WriteJSON(w, http.StatusOK, out)
+}
+
+// TrialRequest is the body of POST /trial: who comes with the link of a trial
+// meeting.
+type TrialRequest struct {
+	Code string `json:"code"`
+	Name string `json:"name"` // that others see
+}
+
+// TrialAnswer is its answer. A ticket is good once.
+type TrialAnswer struct {
+	Ticket string `json:"ticket"`
+}
+
+// trial gives a ticket for a trial meeting. Whoever guesses codes waits longer and
+// longer.
+func (s *Server) trial(w http.ResponseWriter, r *http.Request) {
+	language := look.RequestLanguage(r)
+	words, now, from := dictionary[language], time.Now(), trialKey(remote(r))
+	refuse := func(status int, field, code string, after time.Duration) {
+		f := fault.Fault{Field: field, Code: code}
+		p := api.Problem{Code: code, Message: f.Text(words), Status: status, After: after}
+		if field != "" {
+			p = p.Invalid(fault.List{f}, words)
+		}
+		api.Refuse(w, string(language), p)
+	}
+	if wait := s.guesses.Wait(from, now); wait > 0 {
+		refuse(http.StatusTooManyRequests, "", "trial-busy", wait)
+		return
+	}
+	var in TrialRequest
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTrial))
+	if err == nil {
+		err = api.Decode(b, &in)
+	}
+	if err != nil {
+		refuse(http.StatusBadRequest, "", "trial-request", 0)
+		return
+	}
+	s.guesses.Fail(from, now) // attempts at once count too
+	text, err := s.cfg.Trials.TrialTicket(in.Code, in.Name, now)
+	if !errors.Is(err, member.ErrNoTrial) {
+		s.guesses.TakeBack(from)
+	}
+	var wrong fault.List
+	switch {
+	case err == nil:
+		w.Header().Set("Cache-Control", "no-store")
+		api.WriteJSON(w, http.StatusOK, TrialAnswer{text})
+	case errors.Is(err, member.ErrNoTrial):
+		s.strangers.Line(0, "trial refused", "from", from)
+		refuse(http.StatusNotFound, "code", "trial-none", 0)
+	case errors.Is(err, member.ErrRate):
+		refuse(http.StatusTooManyRequests, "", "trial-busy", time.Second)
+	case errors.Is(err, member.ErrPortal):
+		refuse(http.StatusConflict, "", "trial-portal", 0)
+	case errors.As(err, &wrong):
+		p := api.Problem{Code: "invalid", Message: wrong[0].Text(words), Status: http.StatusBadRequest}
+		api.Refuse(w, string(language), p.Invalid(wrong, words))
+	default:
+		s.log.Error("trial", "error", err)
+		refuse(http.StatusInternalServerError, "", "trial-failed", 0)
+	}
+}
+
+// trialKey is whom guesses are counted for: of IPv6 a /64, in which addresses are
+// free.
+func trialKey(a netip.Addr) string {
+	if a.Is6() {
+		return throttle.Network(a)
+	}
+	return a.String()
+}
+
+// forward hands WHIP and WHEP to this machine's router.
+func (s *Server) forward() http.Handler {
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", s.cfg.Router)
+		},
+		MaxConnsPerHost: maxForwards, ResponseHeaderTimeout: forwardTime, IdleConnTimeout: idleTime, MaxResponseHeaderBytes: maxHeader, DisableCompression: true,
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = "http", "router"
+			r.Out.Host = r.In.Host
+			r.SetXForwarded()
+		},
+		Transport: t,
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			var long *http.MaxBytesError
+			if errors.As(err, &long) {
+				http.Error(w, fmt.Sprintf("a body of at most %d bytes is expected", long.Limit), http.StatusRequestEntityTooLarge)
+				return
+			}
+			s.strangers.Line(0, "the router does not take a request", "error", err)
+			unavailable(w)
+		},
+		ErrorLog: s.httpLog(),
+	}
+	room := make(chan struct{}, maxForwards)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case room <- struct{}{}:
+			defer func() { <-room }()
+		default:
+			s.refuse("busy")
+			unavailable(w)
+			return
+		}
+		ctx, stop := context.WithTimeout(r.Context(), forwardTime)
+		defer stop()
+		r = r.WithContext(ctx)
+		r.Body = http.MaxBytesReader(w, r.Body, maxForward)
+		proxy.ServeHTTP(w, r)
+	})
+}
+
+// challenges answers ACME's http-01 on a port of its own, as long as the portal
+// tells of some.
+func (s *Server) challenges(ctx context.Context) {
+	if !s.cfg.Challenge.IsValid() {
+		return
+	}
+	changed, stop := s.cfg.Zone.Watch()
+	defer stop()
+	var (
+		server *http.Server
+		failed bool
+	)
+	for {
+		switch want := len(s.challengeTexts()) > 0; {
+		case want && server == nil:
+			l, err := net.Listen("tcp", s.cfg.Challenge.String())
+			if err != nil {
+				if !failed {
+					s.log.Error("challenges of the certificate cannot be answered", "address", s.cfg.Challenge, "error", err)
+				}
+				failed = true
+				break
+			}
+			failed = false
+			server = &http.Server{
+				Handler: http.HandlerFunc(s.challenge), ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, WriteTimeout: headerTime, MaxHeaderBytes: maxHeader,
+				ErrorLog: s.httpLog(),
+			}
+			server.SetKeepAlivesEnabled(false)
+			go server.Serve(netutil.LimitListener(l, maxChallengers))
+		case !want && server != nil:
+			server.Close()
+			server = nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			if server != nil {
+				server.Close()
+			}
+			return
+		}
+	}
+}
+
+// challengeTexts are the answers by path.
+func (s *Server) challengeTexts() map[string]string {
+	out := map[string]string{}
+	if c := s.cfg.Zone.State().Config; c != nil {
+		for _, x := range c.Challenges {
+			if strings.HasPrefix(x.Path, "/.well-known/acme-challenge/") {
+				out[x.Path] = x.Text
+			}
+		}
+	}
+	return out
+}
+
+func (s *Server) challenge(w http.ResponseWriter, r *http.Request) {
+	text, ok := s.challengeTexts()[r.URL.Path]
+	if !ok || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	io.WriteString(w, text)
+}
