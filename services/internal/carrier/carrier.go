@@ -18,6 +18,7 @@
 //	alive  each AliveEvery
 //	end    another router has the
 //	       meeting
+//	who    asks which process it is  its boot
 //
 // A frame that is longer than a message of the bus goes in parts, in order; where
 // one is missing the frame is lost. A controller of which nothing was heard for
@@ -26,11 +27,13 @@
 // seen by package placement.
 //
 // Routers tell all controllers what they keep of their meetings (meeting.Kept)
-// when it changes and each KeepEvery. Controllers hold it in memory for keptFor,
+// when it changes, each KeepEvery, and when they hear a controller that is new.
+// Controllers hold it in memory for keptFor,
 // and send it along with the first frames to the meeting's next router.
 package carrier
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -78,6 +81,12 @@ var ErrMany = errors.New("too many links")
 type Bus interface {
 	Publish(to bus.Peer, topic string, data []byte) error
 	Self() bus.Peer
+}
+
+// Asking is a Bus by which one can ask, too.
+type Asking interface {
+	Bus
+	Request(ctx context.Context, to bus.Peer, topic string, data []byte) ([]byte, error)
 }
 
 // Meet is what a controller tells a router of the meeting that a link is for.

@@ -2,6 +2,7 @@ package carrier
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -37,6 +38,10 @@ func (w *wires) Publish(to bus.Peer, topic string, data []byte) error {
 	}
 	w.queue, w.to = append(w.queue, bus.Message{From: w.self, Topic: topic, Data: data}), append(w.to, to)
 	return nil
+}
+
+func (w *wires) Request(ctx context.Context, _ bus.Peer, _ string, _ []byte) ([]byte, error) {
+	return nil, context.DeadlineExceeded // bus.Conn's is tested where it runs
 }
 
 // take returns what was published.
@@ -276,10 +281,18 @@ func TestKeep(t *testing.T) {
 		t.Errorf("%d messages, want it told again", n)
 	}
 	p.deliver()
+	// A controller that is new is told at once.
+	p.router.Hear(bus.Message{From: bus.Peer{Role: link.Controller, ID: "c2"}, Topic: Topic, Data: message{kind: kindAlive, address: address{boot: 5}}.bytes()})
+	p.now = p.now.Add(keepPause)
+	p.router.tellKept(p.now, keepPause)
+	if n := len(p.down.queue); n != 1 {
+		t.Errorf("%d messages for a new controller", n)
+	}
+	p.deliver()
 
 	p.send(p.open("m1"), "open")
 	p.deliver()
-	if m := p.meets[0]; m.Kept == nil || len(m.Kept.Removed) != 2 || !m.Kept.Started.Equal(p.now.Add(-keepPause-KeepEvery)) {
+	if m := p.meets[0]; m.Kept == nil || len(m.Kept.Removed) != 2 || !m.Kept.Started.Equal(p.now.Add(-2*keepPause-KeepEvery)) {
 		t.Errorf("meet %+v", m)
 	}
 	// An older router does not take it back, a newer one does.

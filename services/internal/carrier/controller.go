@@ -21,7 +21,7 @@ import (
 
 // ControllerConfig is what a controller's end works with.
 type ControllerConfig struct {
-	Bus Bus
+	Bus Asking
 	Log *slog.Logger     // nil: none
 	Now func() time.Time // nil: time.Now
 }
@@ -287,6 +287,19 @@ func meetingOf(text string) string {
 		return ""
 	}
 	return claims.Meeting.ID
+}
+
+// Process asks a router which process it is: another number is another one, and
+// the meetings of the one before are lost. It waits for the answer until ctx ends.
+func (c *Controller) Process(ctx context.Context, router string) (uint64, error) {
+	b, err := c.cfg.Bus.Request(ctx, bus.Peer{Role: link.Router, ID: router}, Topic, []byte{byte(kindWho)})
+	if err != nil {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, fmt.Errorf("carrier: router %s says that it is %d bytes", router, len(b))
+	}
+	return binary.BigEndian.Uint64(b), nil
 }
 
 // End tells a router that a meeting runs at another one, with a higher epoch. It

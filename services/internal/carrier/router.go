@@ -2,6 +2,7 @@ package carrier
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -39,7 +40,8 @@ type RouterConfig struct {
 // Router is the router's end. Its methods are safe for concurrent use, and but for
 // Run never wait.
 type Router struct {
-	cfg RouterConfig
+	cfg  RouterConfig
+	boot [8]byte
 
 	mu          sync.Mutex
 	controllers map[string]*controller // by id
@@ -84,10 +86,12 @@ func NewRouter(cfg RouterConfig) *Router {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Router{
+	r := &Router{
 		cfg: cfg, controllers: map[string]*controller{}, links: map[signal.Link]*served{},
 		kept: map[string]*told{}, changed: make(chan struct{}, 1),
 	}
+	rand.Read(r.boot[:])
+	return r
 }
 
 // Counts returns figures for the metrics.
@@ -104,7 +108,13 @@ func (r *Router) Hear(m bus.Message) {
 	if m.From.Role != link.Controller || len(m.Data) == 0 {
 		return
 	}
-	if kind(m.Data[0]) == kindEnd {
+	switch kind(m.Data[0]) {
+	case kindWho:
+		if m.Wanted() {
+			_ = m.Reply(r.boot[:]) // lost, it is asked again
+		}
+		return
+	case kindEnd:
 		var e end
 		if err := json.Unmarshal(m.Data[1:], &e); err != nil || e.Meeting == "" || len(e.Meeting) > maxMeeting {
 			r.strange()
@@ -165,6 +175,12 @@ func (r *Router) strange() {
 // process before this one.
 func (r *Router) controllerLocked(id string, boot uint64, now time.Time) (gone []*served) {
 	c := r.controllers[id]
+	if c == nil || c.boot != boot {
+		for _, t := range r.kept {
+			t.new = true // it has not heard it
+		}
+		wake(r.changed)
+	}
 	if c != nil && c.boot != boot {
 		for _, l := range c.links {
 			r.forgetLocked(l)

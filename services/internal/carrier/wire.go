@@ -18,6 +18,7 @@ import (
 //	alive   kind boot
 //	end     kind JSON of end
 //	keep    kind JSON of keep
+//	who     kind; a request, answered with the router's boot
 //
 // Numbers are big-endian. The payloads of a frame's parts, put together, are the
 // frame, after the length and JSON of a Meet where flagMeet is set.
@@ -29,6 +30,7 @@ const (
 	kindAlive kind = 'a'
 	kindEnd   kind = 'e'
 	kindKeep  kind = 'k'
+	kindWho   kind = 'w'
 )
 
 const (

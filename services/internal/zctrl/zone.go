@@ -35,8 +35,6 @@ const (
 	maxPlaced = 4096
 	// expected is how many participants a new meeting is given room for.
 	expected = 20
-	// endEvery is how often a router is told that a meeting runs elsewhere.
-	endEvery = time.Second
 	poll     = 50 * time.Millisecond
 )
 
@@ -162,6 +160,7 @@ func (s *Server) newZone(first link.Credentials, view bus.Zone) (*zone, error) {
 		var work sync.WaitGroup
 		work.Go(func() { _ = z.view.Run(ctx) })
 		work.Go(func() { z.watch(ctx) })
+		work.Go(func() { z.attend(ctx) })
 		err := z.carrier.Run(ctx)
 		work.Wait()
 		return err
@@ -266,30 +265,6 @@ func (z *zone) has(host string) bool {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	return z.hosts[host]
-}
-
-// watch follows the routers until ctx ends.
-func (z *zone) watch(ctx context.Context) {
-	var ended time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-z.view.Changed():
-		}
-		live := z.live()
-		z.s.closePages(func(p *page) bool { return p.zone == z && p.router != "" && !live[p.router] }, "the meeting's router is silent")
-		if now := time.Now(); now.Sub(ended) >= endEvery {
-			ended = now
-			for _, t := range z.view.Twices() {
-				for _, o := range t.Others {
-					z.s.log.Warn("a meeting runs twice", "meeting", t.Meeting, "keeps", t.Keeps.Router, "ends", o.Router)
-					_ = z.carrier.End(o.Router, t.Meeting, t.Keeps.Epoch) // it is told again
-				}
-			}
-		}
-		z.s.tell()
-	}
 }
 
 // live are the routers that are heard.

@@ -111,6 +111,15 @@ func (v *View) SetZone(z bus.Zone) {
 	v.lookLocked(time.Now())
 }
 
+// Forget forgets a router of which is known that it has ended, until it is heard
+// again.
+func (v *View) Forget(id string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.table.Remove(id)
+	v.lookLocked(time.Now())
+}
+
 // Place is Table.Place.
 func (v *View) Place(meeting string, expected int) (Place, error) {
 	v.mu.Lock()
