@@ -170,7 +170,7 @@ type Service struct {
 	State     State         `json:"state"`
 	Since     time.Time     `json:"since"` // of State
 	PID       int           `json:"pid,omitempty"`
-	Memory    int64         `json:"memory,omitempty"` // of the process in RAM, bytes
+	Memory    int64         `json:"memory,omitempty"` // of the process alone in RAM, bytes
 	Detail    string        `json:"detail,omitempty"` // the service's own words
 	Essential bool          `json:"essential,omitempty"`
 	Restarts  int           `json:"restarts"` // since boot, not counting those asked for

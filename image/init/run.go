@@ -373,7 +373,7 @@ func (m *machine) Status() *control.Status {
 	}
 	for i, s := range st.Services {
 		if s.PID != 0 { // 0 bytes when it has just ended
-			st.Services[i].Memory, _ = kernel.Resident("/proc", s.PID)
+			st.Services[i].Memory, _ = kernel.Private("/proc", s.PID)
 		}
 	}
 	st.Hostname, _ = os.Hostname() // "" when the kernel does not say
