@@ -76,6 +76,7 @@ type Layer struct {
 	any      bool
 	heard    time.Duration // of the last packet
 	rate     meter
+	temporal uint8  // its highest temporal layer; 0: there is one, or none is told
 	width    uint16 // of the last keyframe; 0: unknown
 	height   uint16
 	keyAt    time.Duration // of the last keyframe request; under peer.mu

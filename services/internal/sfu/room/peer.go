@@ -233,6 +233,9 @@ func (p *Peer) rtp(out *wire.Out, now time.Duration, b []byte) (*Layer, *packet)
 			p.received.Dropped++
 			return nil, nil
 		}
+		if pkt.info.HasLayers && pkt.info.Temporal > l.temporal && l.thinnable() {
+			l.temporal = pkt.info.Temporal
+		}
 		if pkt.info.Keyframe && pkt.info.Start {
 			l.keyWant.Store(false)
 			if pkt.info.Width > 0 {
@@ -332,11 +335,15 @@ func (l *Layer) become(pt uint8) bool {
 		if l.clock != c.Clock {
 			l.recv, l.sr, l.reported = cc.NewReception(c.Clock), cc.NewClock(c.Clock), tally{}
 		}
-		l.pt, l.format, l.clock = pt, c.Format, c.Clock
+		l.pt, l.format, l.clock, l.temporal = pt, c.Format, c.Clock, 0
 		return true
 	}
 	return false
 }
+
+// thinnable says whether frames of the layer can be left out so that receivers do
+// not notice: they tell where a higher temporal layer may be taken up again.
+func (l *Layer) thinnable() bool { return l.format.Kind == codec.VP8 || l.format.Kind == codec.VP9 }
 
 // peek is the extended number that a sequence number has, without a change.
 func (l *Layer) peek(seq uint16) uint64 {

@@ -203,6 +203,7 @@ const (
 	reportTicks  = 10
 	unwatchedFor = 3 * time.Second // before a sender is told to pause a layer
 	silentAfter  = 1500 * time.Millisecond
+	thinShare    = 65      // percent of a layer's rate that is left without its highest temporal layer
 	audioReserve = 120_000 // bit/s, of what a peer's network carries, for voices
 	// What a peer's network is taken to carry before anything is known, bit/s: one
 	// picture of 720p and the voices. Feedback comes within 100 ms, and lowers it
@@ -313,6 +314,7 @@ func (t *Track) snapshot(now time.Duration) {
 		s.sizes = append(s.sizes, cc.Layer{Width: w, Height: h, Rate: rate})
 	}
 	sortLayers(s)
+	s.thin = len(s.list) > 0 && s.list[0].temporal > 0
 	t.now.Store(s)
 }
 
@@ -326,6 +328,7 @@ func expected(rank, of int) int64 {
 type layers struct {
 	list  []*Layer
 	sizes []cc.Layer
+	thin  bool // the lowest has more than one temporal layer
 }
 
 // sortLayers puts them low to high: senders number them as they like.
@@ -386,9 +389,22 @@ func (p *Peer) choose(out *wire.Out, now time.Duration) {
 		budget -= min(audioReserve, budget/3)
 	}
 	cc.Allocate(budget, p.asks, p.picks)
+	for i, pick := range p.picks {
+		if pick >= 0 {
+			budget -= p.asks[i].Layers[pick].Rate
+		}
+	}
 	for i, s := range p.asking {
 		s.chosen = true
 		pick := p.picks[i]
+		// What does not fit may fit with fewer frames.
+		s.thin = false
+		if lowest := s.track.now.Load(); pick < 0 && s.width > 0 && lowest.thin {
+			if rate := lowest.sizes[0].Rate * thinShare / 100; rate > 0 && rate <= budget {
+				budget -= rate
+				pick, s.thin = 0, true
+			}
+		}
 		if pick < 0 {
 			s.target, s.layer = nil, nil
 			p.pacer.Forget(s.id)

@@ -26,9 +26,13 @@ type Slot struct {
 	layer  *Layer // what is sent; nil: nothing yet
 	target *Layer // what shall be sent; nil: paused
 	codec  sdp.Codec
-	width  int // in pixels, as the screen shows it
+	kind   codec.Kind // of what is sent, as its publisher calls it
+	opus   uint8      // payload type within RED
+	width  int        // in pixels, as the screen shows it
 	height int
 	chosen bool   // the last choice was to pause it, if there is no target
+	thin   bool   // the highest temporal layer of the target shall be left out
+	thins  bool   // it is
 	first  uint64 // number to begin with
 
 	runs     []run
@@ -119,7 +123,7 @@ func (s *Slot) begin(l *Layer, p *packet, now time.Duration) {
 	if s.layer != l {
 		s.switches++
 	}
-	s.layer = l
+	s.layer, s.thins = l, false
 	s.rewriter.Switch(l.id)
 }
 
@@ -173,18 +177,33 @@ func (s *Slot) forward(out *wire.Out, now time.Duration, l *Layer, run []*packet
 		most = max(most, len(p.payload))
 	}
 	for _, p := range run {
+		if s.layer == l && p.info.Kind != s.kind && len(p.payload) > 0 {
+			// The publisher goes on with another codec: sound at once, pictures with the
+			// keyframe that it begins with.
+			if !audio {
+				s.layer = nil
+				l.askKey(out)
+			} else if !s.enter(p.info.Kind, l) {
+				return
+			}
+		}
 		if s.layer != l {
 			// A stream is entered where it can be decoded from.
 			if s.target != l || !audio && !(p.info.Keyframe && p.info.Start) {
 				continue
 			}
-			if !s.enter(l) {
+			if !s.enter(p.info.Kind, l) {
 				return
 			}
 			peer.pacer.Forget(s.id)
 			s.begin(l, p, now)
 		}
 		if len(p.payload) == 0 {
+			s.skip(p)
+			continue
+		}
+		if s.leavesOut(l, &p.info) {
+			s.rewriter.Drop(l.id, &p.info)
 			s.skip(p)
 			continue
 		}
@@ -212,6 +231,19 @@ func (s *Slot) forward(out *wire.Out, now time.Duration, l *Layer, run []*packet
 	}
 }
 
+// leavesOut reports whether a packet of the slot's layer is of its highest temporal
+// layer, and that is left out. It ends and begins with a frame; it ends where the
+// frame needs none of those that were left out.
+func (s *Slot) leavesOut(l *Layer, in *codec.Info) bool {
+	if !in.HasLayers || l.temporal == 0 || in.Temporal < l.temporal {
+		return false
+	}
+	if in.Start && (s.thin || in.Sync || in.Keyframe) {
+		s.thins = s.thin
+	}
+	return s.thins
+}
+
 // maxPad is how much a packet is padded, bytes, so that a frame's packets have
 // one size and leave as one message: encoders split frames into packets that
 // differ by one or two.
@@ -221,14 +253,37 @@ const maxPad = 4
 // IP, UDP and RTP with extensions, and the tag.
 const perPacket = 28 + 20 + wire.Overhead
 
-// enter chooses the payload type for a layer's format.
-func (s *Slot) enter(l *Layer) bool {
+// enter chooses the payload type for what a layer carries. Sound with redundancy
+// (RFC 2198) goes without it to who does not take it.
+func (s *Slot) enter(kind codec.Kind, l *Layer) bool {
 	c, ok := s.line.Send(l.format)
+	opus, plain := s.line.Send(sdp.Format{Kind: codec.Opus})
+	if kind == codec.RED && plain {
+		if s.opus = opus.PT; !ok {
+			c, ok = opus, true
+		}
+	} else if kind == codec.RED {
+		return false
+	}
 	if !ok {
 		return false
 	}
-	s.codec = *c
+	s.codec, s.kind = *c, kind
 	return true
+}
+
+// put copies a payload as the receiver knows it, and returns its length; false is
+// that it cannot be read.
+func (s *Slot) put(dst []byte, p *packet) (int, bool) {
+	if p.info.Kind != codec.RED {
+		return copy(dst, p.payload), true
+	}
+	if s.codec.Kind == codec.Opus {
+		_, primary, err := codec.Primary(p.payload)
+		return copy(dst, primary), err == nil
+	}
+	n := copy(dst, p.payload)
+	return n, codec.SetRED(dst[:n], s.opus) == nil
 }
 
 // write sends one packet now.
@@ -261,7 +316,12 @@ func (s *Slot) write(out *wire.Out, now time.Duration, l *Layer, p *packet, pad 
 	}
 	h.twccID, h.twcc = s.line.Ext.TWCC, peer.estimator.Sent(now, len(p.payload)+perPacket)
 	at := h.put(b)
-	end := at + copy(b[at:], p.payload)
+	copied, ok := s.put(b[at:], p)
+	if !ok {
+		s.skip(p)
+		return
+	}
+	end := at + copied
 	if rewrite {
 		ids.Write(b[at:end], &p.info)
 		s.remember(n, ids)
