@@ -1,6 +1,7 @@
 package mmr
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/bus"
 	"github.com/parley-meet/parley/services/internal/bus/bustest"
 	"github.com/parley-meet/parley/services/internal/bus/placement"
 	"github.com/parley-meet/parley/services/internal/carrier"
@@ -297,6 +299,14 @@ func TestKilled(t *testing.T) {
 		}
 	}()
 	o.known(first)
+	heard := make(chan struct{}) // that all of what follows is kept
+	var once sync.Once
+	o.ctrl.Conn.Subscribe(carrier.Topic, func(m bus.Message) {
+		kept := func(text string) bool { return bytes.Contains(m.Data, []byte(text)) }
+		if kept(`"locked":true`) && kept(`"removed":["clara"]`) && kept(`"subject":"boris","role":"cohost"`) {
+			once.Do(func() { close(heard) })
+		}
+	})
 	anna, boris, clara := o.join("m1", "anna", ticket.Host), o.join("m1", "boris", ticket.Participant), o.join("m1", "clara", ticket.Participant)
 	yes := true
 	anna.send(&signal.Command{Do: signal.Set, Settings: &signal.Change{Locked: &yes}})
@@ -309,8 +319,11 @@ func TestKilled(t *testing.T) {
 		await(p, "got a pass", func(*signal.Pass) bool { return true })
 	}
 	second, _ := o.router(1)
-	// What changed last is told within keepLook and the carrier's pause.
-	time.Sleep(2500 * time.Millisecond)
+	select {
+	case <-heard:
+	case <-time.After(bustest.Patience):
+		t.Fatal("what matters is not kept")
+	}
 	kill()
 	bustest.Eventually(t, "the meeting is placed at the other router", func() bool {
 		at, err := o.view.Place("m1", 1)
