@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/parley-meet/parley/services/internal/hall"
 	"github.com/parley-meet/parley/services/internal/handover"
 	"github.com/parley-meet/parley/services/internal/sfu/relay"
@@ -27,11 +25,12 @@ import (
 
 // Bounds of the TCP port.
 const (
-	maxConns   = 4096
-	firstByte  = 10 * time.Second
-	headerTime = 10 * time.Second
-	idleTime   = 2 * time.Minute
-	maxHeader  = 16 << 10 // bytes
+	maxConns     = 4096
+	maxOfNetwork = 1024 // an office behind one address
+	firstByte    = 10 * time.Second
+	headerTime   = 10 * time.Second
+	idleTime     = 2 * time.Minute
+	maxHeader    = 16 << 10 // bytes
 )
 
 // core is what each router is made of, however it was started.
@@ -135,7 +134,7 @@ func listen(at netip.AddrPort) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", at, err)
 	}
-	return netutil.LimitListener(l, maxConns), nil
+	return limit(l, maxConns, maxOfNetwork), nil
 }
 
 // accept takes connections until the listener is closed.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Handler takes a peer's RTP and RTCP. It is called on the goroutine that reads,
@@ -73,12 +74,24 @@ type Conn struct {
 
 	mu    sync.Mutex
 	paths map[uint64]*Path
-	done  chan struct{}
-	once  sync.Once
+	// The newest requests that were answered: a copy of one from another address is
+	// somebody who saw it on its way (RFC 8445 leaves the address out of what is
+	// authenticated), and would take a place among the paths.
+	answered []answered
+	oldest   int
+	done     chan struct{}
+	once     sync.Once
 	// unblock is closed when a deadline has passed that the agent sets to end its
 	// reader.
 	unblock chan struct{}
 	woken   bool
+	agent   allowance // of packets to the agent
+}
+
+// answered is a request.
+type answered struct {
+	transaction uint64 // half of its number
+	path        uint64
 }
 
 type inbound struct {
@@ -93,7 +106,38 @@ const (
 	// connQueue is how many STUN and DTLS packets wait for a peer's agent; more are
 	// dropped, and both protocols repeat.
 	connQueue = 64
+	// maxAnswered requests are remembered: half an hour of a browser's.
+	maxAnswered = 1024
+	// What an agent is given of STUN and DTLS, packets a second and at once: a browser
+	// sends some twenty checks a second at the most. More is dropped as it comes, or
+	// one peer's flood would keep the reader from the media of all others.
+	agentRate  = 200
+	agentBurst = 400
+	// answerRate is for who asks for his own address, on each socket.
+	answerRate  = 500
+	answerBurst = 1000
 )
+
+// allowance is a token bucket.
+type allowance struct {
+	left float64
+	at   time.Time
+}
+
+// take says whether one more is allowed.
+func (a *allowance) take(now time.Time, rate, burst float64) bool {
+	if a.at.IsZero() {
+		a.left = burst
+	} else {
+		a.left = min(burst, a.left+now.Sub(a.at).Seconds()*rate)
+	}
+	a.at = now
+	if a.left < 1 {
+		return false
+	}
+	a.left--
+	return true
+}
 
 // Conn makes the conn of a user name fragment, or returns the one there is.
 func (m *Mux) Conn(ufrag string) (*Conn, error) {
@@ -132,6 +176,12 @@ func (c *Conn) Path(ip net.IP) *Path {
 
 // push hands a packet to the agent.
 func (c *Conn) push(p *Path, b []byte) {
+	c.mu.Lock()
+	ok := c.agent.take(time.Now(), agentRate, agentBurst)
+	c.mu.Unlock()
+	if !ok {
+		return
+	}
 	select {
 	case c.packets <- inbound{append([]byte(nil), b...), p.ice}:
 	default:
@@ -200,15 +250,44 @@ func (c *Conn) WriteTo(b []byte, to net.Addr) (int, error) {
 	}
 	c.mu.Lock()
 	p := c.paths[id]
+	success := isSTUN(b) && stunType(b) == stunSuccess
+	if p != nil && success {
+		c.remember(b, id)
+	}
 	c.mu.Unlock()
 	if p == nil {
 		// A candidate that the peer wrote into its offer: we answer, and never call.
 		return len(b), nil
 	}
-	if isSTUN(b) && stunType(b) == stunSuccess && !p.valid.Load() {
+	if success && !p.valid.Load() {
 		p.validate(c)
 	}
 	return len(b), p.write(b)
+}
+
+// remember notes the request of an answer. mu is held.
+func (c *Conn) remember(answer []byte, path uint64) {
+	a := answered{stunTransaction(answer), path}
+	if len(c.answered) < maxAnswered {
+		c.answered = append(c.answered, a)
+		return
+	}
+	c.answered[c.oldest] = a
+	c.oldest = (c.oldest + 1) % maxAnswered
+}
+
+// replayed says whether a request was answered before, on another path; p is nil
+// where there is none yet.
+func (c *Conn) replayed(p *Path, request []byte) bool {
+	t := stunTransaction(request)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.answered {
+		if a.transaction == t {
+			return p == nil || a.path != p.id
+		}
+	}
+	return false
 }
 
 // Close implements net.PacketConn.
@@ -256,6 +335,8 @@ const (
 func isSTUN(b []byte) bool {
 	return len(b) >= stunHeader && b[0] < 4 && binary.BigEndian.Uint32(b[4:]) == stunCookie
 }
+
+func stunTransaction(b []byte) uint64 { return binary.BigEndian.Uint64(b[stunHeader-8:]) }
 
 func stunType(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
 

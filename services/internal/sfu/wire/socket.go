@@ -34,6 +34,8 @@ type Socket struct {
 	valid   map[netip.AddrPort]*Path
 	pending map[netip.AddrPort]*Path
 
+	answers allowance // the reader's
+
 	Stats SocketStats
 }
 
@@ -225,6 +227,10 @@ func (s *Socket) stun(from netip.AddrPort, p *Path, b []byte) {
 	user := stunUser(b)
 	if user == nil {
 		// Somebody asks for his own address.
+		if !s.answers.take(time.Now(), answerRate, answerBurst) {
+			s.Stats.Unknown.Add(1)
+			return
+		}
 		var buf [64]byte
 		if _, err := s.conn.WriteToUDPAddrPort(stunAnswer(buf[:0], b, from), from); err != nil {
 			s.Stats.Refused.Add(1)
@@ -233,6 +239,10 @@ func (s *Socket) stun(from netip.AddrPort, p *Path, b []byte) {
 	}
 	c := s.mux.find(user)
 	if c == nil {
+		s.Stats.Unknown.Add(1)
+		return
+	}
+	if c.replayed(p, b) {
 		s.Stats.Unknown.Add(1)
 		return
 	}

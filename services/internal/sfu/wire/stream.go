@@ -145,6 +145,9 @@ func (m *Mux) Serve(c net.Conn, kind Kind) error {
 				if c == nil {
 					return errNoFragment
 				}
+				if c.replayed(p, b) {
+					return errNoFragment
+				}
 				if p == nil || p.conn.Load() != c {
 					p = m.newPath(kind, remote)
 					p.stream = s
