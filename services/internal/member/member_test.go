@@ -274,10 +274,10 @@ func TestDamaged(t *testing.T) {
 func TestSavedBeforeUse(t *testing.T) {
 	z := bustest.New(t)
 	m := newMachine(t, link.Controller, z.Portal.Roots())
+	full := failWrites(t, syscall.ENOSPC)
 	m.start()
 	m.until("a zone of its own", func(s State) bool { return s.Standalone })
-	end := failWrites(syscall.ENOSPC)
-	defer end()
+	full.Store(true)
 	settings := connector.New()
 	settings.Token = z.Token
 	b, err := json.Marshal(settings)
@@ -291,7 +291,7 @@ func TestSavedBeforeUse(t *testing.T) {
 	if s.Credentials != nil || s.Standalone {
 		t.Errorf("%+v", s)
 	}
-	end()
+	full.Store(false)
 	m.until("the link", linked)
 	if n := len(appliances(t, z)); n != 1 {
 		t.Errorf("enrolled %d times", n)

@@ -283,14 +283,14 @@ func TestTrialRate(t *testing.T) {
 
 // What cannot be saved is not given out.
 func TestTrialNotSaved(t *testing.T) {
-	m, _ := alone(t)
 	full := errors.New("no space")
-	end := failWrites(full)
-	defer end()
+	on := failWrites(t, full)
+	m, _ := alone(t)
+	on.Store(true)
 	if _, err := m.NewTrial("", time.Now()); !errors.Is(err, full) {
 		t.Errorf("%v, want %v", err, full)
 	}
-	end()
+	on.Store(false)
 	if list := m.Trials(time.Now()); len(list) != 0 {
 		t.Errorf("%+v", list)
 	}

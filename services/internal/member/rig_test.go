@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,6 +76,12 @@ func (m *machine) save(change func(*connector.Settings)) {
 }
 
 func (m *machine) token(s string) { m.save(func(c *connector.Settings) { c.Token = s }) }
+
+// server serves it at path, as Run does the rest.
+func (m *machine) server(path string) func(context.Context) error {
+	member := m.Member
+	return func(ctx context.Context) error { return member.Serve(ctx, path) }
+}
 
 // until waits for a state, and returns it.
 func (m *machine) until(what string, so func(State) bool) State {
@@ -175,12 +182,15 @@ func TestWords(t *testing.T) {
 
 func newLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// failWrites has every durable write fail until end is called.
-func failWrites(err error) (end func()) {
-	return durable.Fault(func(step string) error {
-		if step == "fsync" {
+// failWrites has durable writes fail with err while what it returns is true. It
+// stands before the machine starts, and until it has ended.
+func failWrites(t *testing.T, err error) *atomic.Bool {
+	var on atomic.Bool
+	t.Cleanup(durable.Fault(func(step string) error {
+		if step == "fsync" && on.Load() {
 			return err
 		}
 		return nil
-	})
+	}))
+	return &on
 }

@@ -192,7 +192,9 @@ func (l *loop) outcome(o outcome, now time.Time) {
 func (l *loop) save() {
 	c, path := *l.join.got, l.m.keep.path(l.join.token)
 	if err := c.Write(path); err != nil {
-		l.m.cfg.Log.Error("the enrolment cannot be saved", "error", err)
+		if p := l.join.problem; p == nil || p.Code != "member-save" { // it is tried often
+			l.m.cfg.Log.Error("the enrolment cannot be saved", "error", err)
+		}
 		l.join.problem = &fault.Fault{Code: "member-save", Args: []any{clip(err.Error())}}
 		return
 	}
