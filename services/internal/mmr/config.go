@@ -39,7 +39,7 @@ type Config struct {
 	Issuer      string `json:"issuer"`          // of tickets
 	Keys        string `json:"keys"`            // file, JWKS (RFC 7517)
 	Limit       int    `json:"limit,omitempty"` // participants; 0: 200
-	Debug       string `json:"debug,omitempty"` // loopback address of /profile and /stats; "": none
+	Debug       string `json:"debug,omitempty"` // loopback address of /profile, /heap and /stats; "": none
 }
 
 // maxLimit is more than any machine carries.

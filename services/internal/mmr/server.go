@@ -113,7 +113,7 @@ func (s *Server) figures() Figures {
 }
 
 // debug serves figures on the loopback, GET /stats, and a profile of the CPU, GET
-// /profile, that takes profileTime.
+// /profile, that takes profileTime, and one of the memory, GET /heap.
 func (s *Server) debug(ctx context.Context) {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /profile", func(w http.ResponseWriter, r *http.Request) {
@@ -125,6 +125,12 @@ func (s *Server) debug(ctx context.Context) {
 		select {
 		case <-r.Context().Done():
 		case <-time.After(profileTime):
+		}
+	})
+	m.HandleFunc("GET /heap", func(w http.ResponseWriter, _ *http.Request) {
+		runtime.GC() // what is used, and not what was
+		if err := pprof.Lookup("heap").WriteTo(w, 0); err != nil {
+			s.log.Debug("heap", "error", err)
 		}
 	})
 	m.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {

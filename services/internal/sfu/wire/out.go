@@ -1,38 +1,61 @@
 package wire
 
 // Out collects what is sent. It belongs to one goroutine at a time.
+//
+// Packets to one path need not follow each other to leave as one message: what
+// comes between them goes to other paths, and their bytes are gathered (writev).
 type Out struct {
-	arena []byte
-	used  int
-	msgs  [sendBatch]message
-	n     int
-	send  *sender
-	after []func(*Out)
+	arena  []byte
+	used   int
+	msgs   []message
+	n      int
+	pieces []piece
+	np     int
+	recent [recentPaths]uint16 // of each path, by its number, its newest message
+	send   *sender
+	after  []func(*Out)
 }
 
 // message is one to the kernel: one packet, or several of the same size, of which
 // the last may be shorter.
 type message struct {
-	path    *Path
-	off, n  int
-	segment int
-	count   int
+	path        *Path
+	n           int // bytes
+	segment     int
+	count       int
+	first, last int // of its pieces
 }
 
-// arenaSize holds the packets of a batch, bytes.
-const arenaSize = 256 << 10
+// piece is a stretch of the arena that holds whole packets of one message.
+type piece struct {
+	off, n int
+	next   int // 0: none, for the first one is nobody's next
+}
+
+const (
+	// arenaSize holds the packets of a batch, bytes.
+	arenaSize = 256 << 10
+	// perMessage bytes of an arena come to a message.
+	perMessage = arenaSize / sendBatch
+	// recentPaths is a power of two. Two paths that share a place lose nothing but
+	// a common message.
+	recentPaths = 512
+)
 
 // NewOut makes one.
 func NewOut() *Out { return NewOutSize(arenaSize) }
 
 // NewOutSize makes one with an arena of so many bytes, for a goroutine that sends
 // little.
-func NewOutSize(n int) *Out { return &Out{arena: make([]byte, n), send: newSender()} }
+func NewOutSize(n int) *Out {
+	batch := min(max(n/perMessage, 4), sendBatch)
+	return &Out{arena: make([]byte, n), msgs: make([]message, batch), pieces: make([]piece, 2*batch), send: newSender(batch)}
+}
 
 // Buffer is room for a packet of n bytes at most, which Commit sends or the next
 // Buffer overwrites.
 func (o *Out) Buffer(n int) []byte {
-	if o.used+n > len(o.arena) || o.n == sendBatch {
+	if o.used+n > len(o.arena) || o.n == len(o.msgs) || o.np == len(o.pieces) {
 		o.flush()
 	}
 	return o.arena[o.used : o.used+n : o.used+n]
@@ -42,16 +65,30 @@ func (o *Out) Buffer(n int) []byte {
 func (o *Out) Commit(p *Path, n int) {
 	off := o.used
 	o.used += n
-	if o.n > 0 {
-		m := &o.msgs[o.n-1]
-		if m.path == p && n <= m.segment && m.n%m.segment == 0 && m.count < maxSegments && m.n+n <= maxMessage && p.sock != nil {
+	place := &o.recent[p.id%recentPaths]
+	// A place that another batch left is good if the message there is the path's: it
+	// made that message in this batch, and wrote the place anew.
+	if i := int(*place); i < o.n && p.sock != nil {
+		m := &o.msgs[i]
+		if m.path == p && n <= m.segment && m.n%m.segment == 0 && m.count < maxSegments && m.n+n <= maxMessage {
 			m.n += n
 			m.count++
+			if last := &o.pieces[m.last]; last.off+last.n == off {
+				last.n += n
+				return
+			}
+			o.pieces[m.last].next = o.np
+			m.last = o.np
+			o.pieces[o.np] = piece{off: off, n: n}
+			o.np++
 			return
 		}
 	}
-	o.msgs[o.n] = message{path: p, off: off, n: n, segment: n, count: 1}
+	o.pieces[o.np] = piece{off: off, n: n}
+	o.msgs[o.n] = message{path: p, n: n, segment: n, count: 1, first: o.np, last: o.np}
+	*place = uint16(o.n)
 	o.n++
+	o.np++
 }
 
 // After calls f when the batch has been sent, where no lock is held.
@@ -76,21 +113,30 @@ func (o *Out) flush() {
 	for first := 0; first < o.n; {
 		m := &o.msgs[first]
 		if m.path.stream != nil {
-			m.path.stream.put(o.arena[m.off : m.off+m.n])
+			p := &o.pieces[m.first]
+			m.path.stream.put(o.arena[p.off : p.off+p.n])
 			first++
 			continue
 		}
 		sock := m.path.sock
 		last := first
+		o.send.begin()
 		for last < o.n && o.msgs[last].path.sock == sock {
 			m := &o.msgs[last]
-			o.send.set(last, &m.path.name, o.arena[m.off:m.off+m.n], m.segment)
+			for i := m.first; ; i = o.pieces[i].next {
+				p := &o.pieces[i]
+				o.send.add(o.arena[p.off : p.off+p.n])
+				if i == m.last {
+					break
+				}
+			}
+			o.send.set(last, &m.path.name, m.n, m.segment)
 			last++
 		}
 		o.sendRun(sock, first, last)
 		first = last
 	}
-	o.n, o.used = 0, 0
+	o.n, o.used, o.np = 0, 0, 0
 }
 
 // sendRun sends messages of one socket. One that the kernel refuses is sent again
@@ -116,20 +162,30 @@ func (o *Out) sendRun(sock *Socket, first, last int) {
 		if !refused(err) {
 			return // closed
 		}
-		m := &o.msgs[stopped]
-		if m.count > 1 {
-			for off := m.off; off < m.off+m.n; off += m.segment {
-				b := o.arena[off:min(off+m.segment, m.off+m.n)]
-				if _, err := sock.conn.WriteToUDPAddrPort(b, m.path.Remote); err != nil {
-					st.Refused.Add(1)
-				} else {
-					st.Sent.Add(1)
-					st.Bytes.Add(uint64(len(b)))
-				}
-			}
+		if m := &o.msgs[stopped]; m.count > 1 {
+			o.sendSingly(sock, m)
 		} else {
 			st.Refused.Add(1)
 		}
 		first = stopped + 1
+	}
+}
+
+func (o *Out) sendSingly(sock *Socket, m *message) {
+	st := &sock.Stats
+	for i := m.first; ; i = o.pieces[i].next {
+		p := &o.pieces[i]
+		for off := p.off; off < p.off+p.n; off += m.segment {
+			b := o.arena[off:min(off+m.segment, p.off+p.n)]
+			if _, err := sock.conn.WriteToUDPAddrPort(b, m.path.Remote); err != nil {
+				st.Refused.Add(1)
+			} else {
+				st.Sent.Add(1)
+				st.Bytes.Add(uint64(len(b)))
+			}
+		}
+		if i == m.last {
+			return
+		}
 	}
 }

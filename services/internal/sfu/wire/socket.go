@@ -134,10 +134,6 @@ func (m *Mux) Close() error {
 func (s *Socket) run() {
 	r := newReceiver()
 	out := NewOut()
-	var (
-		paths   [receiveBatch]*Path
-		packets [receiveBatch][]byte
-	)
 	for {
 		n, err := r.read(s.raw)
 		if errors.Is(err, net.ErrClosed) {
@@ -149,36 +145,52 @@ func (s *Socket) run() {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		s.Stats.Reads.Add(1)
-		s.Stats.Received.Add(uint64(n))
-		total := 0
-		s.mu.RLock()
-		for i := range n {
-			packets[i] = r.packet(i)
-			total += len(packets[i])
-			paths[i] = s.valid[r.from(i)]
-		}
-		s.mu.RUnlock()
-		s.Stats.ReceivedBytes.Add(uint64(total))
-		for i := 0; i < n; {
-			b, p := packets[i], paths[i]
-			if !isMedia(b) {
-				s.control(r.from(i), p, b)
-				i++
-				continue
+		// What has come while the packets before were sealed leaves with them: a
+		// frame's packets come one by one, and go out as one message.
+		for total := 0; n > 0; n = r.more(s.raw) {
+			s.batch(r, out, n)
+			if total += n; total >= flushAfter {
+				break
 			}
-			end := i + 1
-			for end < n && paths[end] == p && isMedia(packets[end]) {
-				end++
-			}
-			if p == nil {
-				s.Stats.Unknown.Add(uint64(end - i))
-			} else {
-				p.media(out, packets[i:end])
-			}
-			i = end
 		}
 		out.Flush()
+	}
+}
+
+// flushAfter packets that were read, what they made leaves.
+const flushAfter = 2 * receiveBatch
+
+// batch takes packets that were read together.
+func (s *Socket) batch(r *receiver, out *Out, n int) {
+	paths, packets := &r.paths, &r.packets
+	s.Stats.Reads.Add(1)
+	s.Stats.Received.Add(uint64(n))
+	total := 0
+	s.mu.RLock()
+	for i := range n {
+		packets[i] = r.packet(i)
+		total += len(packets[i])
+		paths[i] = s.valid[r.from(i)]
+	}
+	s.mu.RUnlock()
+	s.Stats.ReceivedBytes.Add(uint64(total))
+	for i := 0; i < n; {
+		b, p := packets[i], paths[i]
+		if !isMedia(b) {
+			s.control(r.from(i), p, b)
+			i++
+			continue
+		}
+		end := i + 1
+		for end < n && paths[end] == p && isMedia(packets[end]) {
+			end++
+		}
+		if p == nil {
+			s.Stats.Unknown.Add(uint64(end - i))
+		} else {
+			p.media(out, packets[i:end])
+		}
+		i = end
 	}
 }
 

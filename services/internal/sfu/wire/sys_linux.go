@@ -16,8 +16,8 @@ const (
 	receiveBatch = 64
 	// MTU bounds a packet that is read; longer ones are dropped whole.
 	MTU = 1500
-	// sendBatch messages leave at once.
-	sendBatch = 128
+	// sendBatch messages leave at once, at most.
+	sendBatch = 256
 	// maxSegments is the kernel's UDP_MAX_SEGMENTS before 6.2.
 	maxSegments = 64
 	// maxMessage bounds the bytes of a message with segments: the length field of
@@ -73,8 +73,12 @@ type receiver struct {
 	iov   [receiveBatch]unix.Iovec
 	msgs  [receiveBatch]mmsghdr
 	n     int
-	errno syscall.Errno
-	try   func(fd uintptr) bool // one closure for all calls
+	// Of the packets, for who reads them.
+	paths   [receiveBatch]*Path
+	packets [receiveBatch][]byte
+	errno   syscall.Errno
+	try     func(fd uintptr) bool // one closure for all calls
+	once    func(fd uintptr) bool // the same, and does not wait
 }
 
 func newReceiver() *receiver {
@@ -98,7 +102,20 @@ func newReceiver() *receiver {
 			return errno != unix.EAGAIN
 		}
 	}
+	r.once = func(fd uintptr) bool {
+		r.try(fd)
+		return true
+	}
 	return r
+}
+
+// more takes what is there already, and does not wait. 0 is nothing, or an error
+// that read will meet again.
+func (r *receiver) more(c syscall.RawConn) int {
+	if err := c.Read(r.once); err != nil || r.errno != 0 {
+		return 0
+	}
+	return r.n
 }
 
 // read waits for packets. It returns how many there are.
@@ -134,19 +151,21 @@ type segmentControl struct {
 
 // sender writes batches.
 type sender struct {
-	iov   [sendBatch]unix.Iovec
-	ctl   [sendBatch]segmentControl
-	msgs  [sendBatch]mmsghdr
+	iov   []unix.Iovec
+	ctl   []segmentControl
+	msgs  []mmsghdr
+	used  int // of iov
+	from  int // in iov, the next message's first
 	first int
 	last  int
 	errno syscall.Errno
 	try   func(fd uintptr) bool
 }
 
-func newSender() *sender {
-	s := &sender{}
-	for i := range s.msgs {
-		s.msgs[i].hdr.Iov, s.msgs[i].hdr.Iovlen = &s.iov[i], 1
+// newSender makes one for so many messages, of twice as many pieces.
+func newSender(batch int) *sender {
+	s := &sender{iov: make([]unix.Iovec, 2*batch), ctl: make([]segmentControl, batch), msgs: make([]mmsghdr, batch)}
+	for i := range s.ctl {
 		s.ctl[i].hdr = unix.Cmsghdr{Level: unix.SOL_UDP, Type: unix.UDP_SEGMENT}
 		s.ctl[i].hdr.SetLen(unix.CmsgLen(2))
 	}
@@ -169,13 +188,24 @@ func newSender() *sender {
 	return s
 }
 
-// set makes the i-th message: b to a, cut into packets of segment bytes if that
-// is less than all.
-func (s *sender) set(i int, a *sockaddr, b []byte, segment int) {
-	s.iov[i] = unix.Iovec{Base: &b[0], Len: uint64(len(b))}
+// begin begins a run of messages.
+func (s *sender) begin() { s.used, s.from = 0, 0 }
+
+// add adds a piece to the message that set makes next.
+func (s *sender) add(b []byte) {
+	s.iov[s.used] = unix.Iovec{Base: &b[0], Len: uint64(len(b))}
+	s.used++
+}
+
+// set makes the i-th message, of n bytes to a, cut into packets of segment bytes if
+// that is less than all.
+func (s *sender) set(i int, a *sockaddr, n, segment int) {
 	h := &s.msgs[i].hdr
 	h.Name, h.Namelen = (*byte)(unsafe.Pointer(&a.raw)), a.len
-	if segment < len(b) {
+	h.Iov = &s.iov[s.from]
+	h.SetIovlen(s.used - s.from)
+	s.from = s.used
+	if segment < n {
 		s.ctl[i].size = uint16(segment)
 		h.Control = (*byte)(unsafe.Pointer(&s.ctl[i]))
 		h.SetControllen(unix.CmsgSpace(2))
