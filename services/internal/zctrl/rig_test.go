@@ -45,6 +45,7 @@ type rig struct {
 	key         ticket.Key
 	controllers []*tested
 	routers     []*router
+	told        func(appliance string) *link.Config
 }
 
 // tested is a controller that runs.
@@ -64,8 +65,10 @@ type router struct {
 	carrier *carrier.Router
 	hall    *hall.Hall
 	silence func() // ends it without a word
-	heard   *int   // frames, guarded by mu
-	mu      sync.Mutex
+
+	mu    sync.Mutex
+	heard int         // frames
+	last  signal.Link // that one came from
 }
 
 func logger(t testing.TB, who string) *slog.Logger {
@@ -106,14 +109,14 @@ func newRig(t *testing.T, controllers, routers int, change ...func(*Config)) *ri
 		}
 		r.routers = append(r.routers, &router{cred: r.z.Enrol(link.Router, fmt.Sprint("r", i))})
 	}
-	told := func(id string) *link.Config {
+	r.told = func(id string) *link.Config {
 		c := r.z.Told(id, ks...)
 		c.Portal, c.Keys = issuer, keys
 		return &c
 	}
 	for i, k := range r.controllers {
 		cred := k.cred
-		k.zone = membertest.New(member.State{Credentials: &cred, Config: told(cred.Appliance)})
+		k.zone = membertest.New(member.State{Credentials: &cred, Config: r.told(cred.Appliance)})
 		cert, err := tls.X509KeyPair([]byte(cred.Certificate), []byte(cred.Key))
 		if err != nil {
 			t.Fatal(err)
@@ -139,7 +142,7 @@ func newRig(t *testing.T, controllers, routers int, change ...func(*Config)) *ri
 		k.stop = bustest.Running(t, k.Run)
 	}
 	for i, x := range r.routers {
-		x.start(t, r, told(x.cred.Appliance), port, logger(t, fmt.Sprint("r", i)))
+		x.start(t, r, r.told(x.cred.Appliance), port, logger(t, fmt.Sprint("r", i)))
 	}
 	for _, k := range r.controllers {
 		bustest.Eventually(t, "the controller hears all routers", func() bool {
@@ -170,13 +173,14 @@ func (x *router) start(t *testing.T, r *rig, told *link.Config, port uint16, log
 	if err != nil {
 		t.Fatal(err)
 	}
-	x.conn, x.heard = conn, new(int)
+	x.conn = conn
 	x.carrier = carrier.NewRouter(carrier.RouterConfig{
 		Bus: conn, Log: log,
 		Meet: func(m carrier.Meet) { x.hall.Expect(m.Meeting, m.Epoch, m.Kept) },
 		Receive: func(l signal.Link, b []byte) {
 			x.mu.Lock()
-			*x.heard++
+			x.heard++
+			x.last = l
 			x.mu.Unlock()
 			x.hall.Receive(l, b)
 		},
@@ -224,7 +228,7 @@ func (x *router) start(t *testing.T, r *rig, told *link.Config, port uint16, log
 func (x *router) frames() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return *x.heard
+	return x.heard
 }
 
 // ticket makes one for somebody.

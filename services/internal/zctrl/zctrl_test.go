@@ -15,6 +15,7 @@ import (
 // Two people meet by two controllers, and what they say reaches each other while
 // links break and controllers end.
 func TestMeeting(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, 2)
 	one, two := r.controllers[0], r.controllers[1]
 	alice := r.join("m1", "alice", ticket.Host, one, two)
@@ -77,6 +78,7 @@ func TestMeeting(t *testing.T) {
 
 // A controller that stops tells its pages, who go on at the other one.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 2, 1)
 	one, two := r.controllers[0], r.controllers[1]
 	alice := r.join("m1", "alice", ticket.Host, one, two)
@@ -98,6 +100,7 @@ func TestDrain(t *testing.T) {
 // A meeting whose router falls silent begins again at another one, with what was
 // set in it, and its people come by their tickets.
 func TestRouterSilent(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1, 2)
 	one := r.controllers[0]
 	alice := r.join("m1", "alice", ticket.Host, one)
