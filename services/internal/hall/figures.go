@@ -22,7 +22,7 @@ type Load struct {
 
 // MeetingLoad is one meeting's.
 type MeetingLoad struct {
-	ID           string
+	ID, Run      string
 	Epoch        uint64
 	Participants int
 }
@@ -36,7 +36,7 @@ func (h *Hall) Load() Load {
 		inside, waiting := m.meeting.Count()
 		l.Participants += inside
 		l.Waiting += waiting
-		l.Meetings = append(l.Meetings, MeetingLoad{ID: id, Epoch: m.epoch, Participants: inside})
+		l.Meetings = append(l.Meetings, MeetingLoad{ID: id, Run: m.run, Epoch: m.epoch, Participants: inside})
 	}
 	slices.SortFunc(l.Meetings, func(a, b MeetingLoad) int { return cmp.Compare(a.ID, b.ID) })
 	return l

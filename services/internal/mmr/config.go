@@ -7,6 +7,25 @@
 // On the TCP port the first byte tells: 0x16 is TLS, anything else is a packet's
 // length and so ICE-TCP (RFC 4571). Inside TLS it does again: 0 to 3 is STUN, and so
 // TURN, anything else is HTTP.
+//
+// An Appliance is the router of a zone:
+//
+//	member.Zone ──▶ credentials, tickets' keys, settings ──▶ ports, candidates
+//	zone bus    ◀── announcements; what is kept for another router
+//	            ◀─▶ pages' frames, carried by controllers (package carrier)
+//	portal      ◀── meeting.started, meeting.participants, meeting.ended
+//
+// It has 443 of its own address, or none where it shares the controller's: then the
+// controller hands over connections of ICE-TCP, and of TURN by its server name, by
+// their file descriptors, and passes on HTTP of /whip and /whep. What it measures is
+// on a unix socket: GET /metrics (Prometheus), GET /meetings (JSON).
+//
+// Nobody more is let in beyond the limit of participants, or while the processors
+// have no time left; who is inside does not notice. When the process ends, or the
+// appliance leaves its zone, its people are told to join again.
+//
+// A Server stands alone, with fixed addresses and keys from a file: for trials and
+// benchmarks.
 package mmr
 
 import (

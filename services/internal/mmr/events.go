@@ -14,8 +14,9 @@ import (
 
 // Events of meetings that the portal reads.
 const (
-	eventStarted = "meeting.started"
-	eventEnded   = "meeting.ended"
+	eventStarted      = "meeting.started"
+	eventParticipants = "meeting.participants"
+	eventEnded        = "meeting.ended"
 )
 
 // Bounds of events.
@@ -32,6 +33,13 @@ type started struct {
 	Participants int       `json:"participants"`
 	Started      time.Time `json:"started"`
 	Again        bool      `json:"again,omitempty"` // its router before is lost
+}
+
+// participants is what meeting.participants says.
+type participants struct {
+	Meeting      string `json:"meeting"`
+	Run          string `json:"run"`
+	Participants int    `json:"participants"` // now
 }
 
 // ended is what meeting.ended says. People who do not fit are counted in More:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,9 +43,12 @@ func TestReport(t *testing.T) {
 // Events that nobody takes wait, in order; the oldest goes where they are too many.
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		away := true
 		var got []string
 		e := newEvents(func(name string, _ any) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if away {
 				return errors.New("away")
 			}
@@ -59,7 +63,9 @@ func TestEvents(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
+		mu.Lock()
 		away = false
+		mu.Unlock()
 		time.Sleep(eventsAgain)
 		synctest.Wait()
 		if len(got) != eventsWait || got[0] != "2" || got[len(got)-1] != fmt.Sprint(eventsWait+1) || e.dropped != 2 {

@@ -406,14 +406,24 @@ func (l *live) status() (status, detail string) {
 
 // counted is what the last report was made of.
 type counted struct {
-	at   time.Time
-	wire wire.Totals
+	at    time.Time
+	wire  wire.Totals
+	peaks map[string]int // most participants that the portal was told of, by run
 }
 
-// report tells the membership what the router does, for the portal.
+// report tells the membership what the router does, for the portal, and the portal
+// of meetings that have grown.
 func (l *live) report(before counted) counted {
-	now := counted{time.Now(), l.ports.mux.Totals()}
+	now := counted{time.Now(), l.ports.mux.Totals(), map[string]int{}}
 	load := l.core.hall.Load()
+	for _, m := range load.Meetings {
+		peak := before.peaks[m.Run]
+		if m.Participants > peak {
+			peak = m.Participants
+			l.events.add(eventParticipants, participants{m.ID, m.Run, peak})
+		}
+		now.peaks[m.Run] = peak
+	}
 	_, open, _ := l.ports.now()
 	u := member.Usage{Meetings: len(load.Meetings), Participants: load.Participants, Limit: load.Limit, Media: open}
 	if d := now.at.Sub(before.at).Seconds(); !before.at.IsZero() && d > 0 {
