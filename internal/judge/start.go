@@ -1,8 +1,10 @@
 package judge
 
 import (
+	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -24,4 +26,43 @@ func Start(t testing.TB, name string, args ...string) *Output {
 		}
 	})
 	return log
+}
+
+// Process is one that a test has started.
+type Process struct {
+	*Output
+	kill func()
+}
+
+// Kill kills it (SIGKILL), and returns when it has ended: the kernel closes its
+// sockets, and it says goodbye to nobody.
+func (p *Process) Kill() { p.kill() }
+
+// Self starts the test's own program again, with more in its environment and what
+// to do on its standard input: its TestMain tells by the environment what it is.
+// It is killed when the test ends.
+func Self(t testing.TB, input string, env ...string) *Process {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Process{Output: &Output{}}
+	cmd := exec.Command(program)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), p, p
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start this program again: %v", err)
+	}
+	p.kill = sync.OnceFunc(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("%s wrote:\n%s", strings.Join(env, " "), p)
+		}
+	})
+	return p
 }

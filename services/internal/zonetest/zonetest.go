@@ -1,0 +1,257 @@
+// Package zonetest is a whole zone for tests: controllers and routers as processes
+// of their own, as on appliances, with certificates of a real portal and tickets
+// of the test's; and the people in it, by the meeting page in real browsers or as
+// light clients.
+//
+//	controllers  127.0.0.2, 127.0.0.3, …   page, signalling, bus
+//	routers      127.0.0.11, 127.0.0.12, … media, own TCP port
+//
+// A process is the test's program again; TestMain of a package that uses zonetest
+// calls Main first. Killing one is what the kernel does to a process, and to its
+// sockets.
+package zonetest
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-meet/parley/internal/judge"
+	"github.com/parley-meet/parley/services/internal/bus/bustest"
+	"github.com/parley-meet/parley/services/internal/connector"
+	"github.com/parley-meet/parley/services/internal/link"
+	"github.com/parley-meet/parley/services/internal/load"
+	"github.com/parley-meet/parley/services/internal/meetpage"
+	"github.com/parley-meet/parley/services/internal/member"
+	"github.com/parley-meet/parley/services/internal/member/membertest"
+	"github.com/parley-meet/parley/services/internal/mmr"
+	"github.com/parley-meet/parley/services/internal/ticket"
+	"github.com/parley-meet/parley/services/internal/zctrl"
+)
+
+// Issuer of the tickets.
+const Issuer = "https://portal.test"
+
+// environment says that this program is a process of a zone.
+const environment = "PARLEY_ZONETEST"
+
+// task is what a process is told on its standard input.
+type task struct {
+	Controller  bool
+	Credentials link.Credentials
+	Config      link.Config
+	At          netip.AddrPort // of a controller; of a router's TCP
+	Port        uint16         // of controllers
+	Media       []uint16
+	Origins     []string
+}
+
+// Main runs this program as a process of a zone, if it was started as one, and
+// does not return then.
+func Main() {
+	if os.Getenv(environment) == "" {
+		return
+	}
+	if err := run(os.Stdin); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func run(in io.Reader) error {
+	b, err := io.ReadAll(in)
+	if err != nil {
+		return err
+	}
+	var k task
+	if err := json.Unmarshal(b, &k); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stdout, nil))
+	cert, err := tls.X509KeyPair([]byte(k.Credentials.Certificate), []byte(k.Credentials.Key))
+	if err != nil {
+		return err
+	}
+	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }
+	zone := membertest.New(member.State{Settings: connector.New(), Credentials: &k.Credentials, Config: &k.Config})
+	if k.Controller {
+		s, err := zctrl.New(zctrl.Config{
+			Zone: zone, Listen: func() []netip.AddrPort { return []netip.AddrPort{k.At} }, Port: k.Port, Certificate: certificate,
+			Page: meetpage.New(meetpage.Config{Origins: func() []string { return k.Origins }, Portal: func() string { return Issuer }, Log: log}),
+			Log:  log,
+		})
+		if err != nil {
+			return err
+		}
+		return s.Run(context.Background())
+	}
+	a, err := mmr.NewAppliance(mmr.ApplianceConfig{
+		Zone: zone, Version: "1.2.3", Host: k.Credentials.Appliance, Certificate: certificate, Log: log,
+		Addresses: func() ([]netip.Addr, error) { return []netip.Addr{k.At.Addr()}, nil },
+		Media:     k.Media, HTTPS: k.At.Port(), Bus: k.Port,
+	})
+	if err != nil {
+		return err
+	}
+	return a.Run(context.Background())
+}
+
+// Zone is one that runs.
+type Zone struct {
+	t           testing.TB
+	key         ticket.Key
+	id          string
+	Controllers []*Process
+	Routers     []*Process
+}
+
+// Process is a controller or a router.
+type Process struct {
+	t       testing.TB
+	task    task
+	process *judge.Process
+}
+
+// New starts a zone of so many controllers and routers, and waits until every
+// controller takes meetings.
+func New(t testing.TB, controllers, routers int) *Zone {
+	t.Helper()
+	b := bustest.New(t)
+	key, set, err := load.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := set.Format()
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := &Zone{t: t, key: key}
+	port := freePort(t, "127.0.0.2")
+	var at []*bustest.Controller
+	var origins []string
+	for i := range controllers {
+		cred := b.Enrol(link.Controller, fmt.Sprint("zc", i))
+		p := &Process{t: t, task: task{Controller: true, Credentials: cred, Port: port, At: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(2 + i)}), port)}}
+		z.Controllers = append(z.Controllers, p)
+		at = append(at, &bustest.Controller{Member: &bustest.Member{Cred: cred}, At: p.task.At})
+		origins = append(origins, p.Origin())
+	}
+	for i := range routers {
+		cred := b.Enrol(link.Router, fmt.Sprint("mmr", i))
+		host := fmt.Sprint("127.0.0.", 11+i)
+		media := freePort(t, host)
+		z.Routers = append(z.Routers, &Process{t: t, task: task{
+			Credentials: cred, Port: port, Media: []uint16{media}, At: netip.AddrPortFrom(netip.MustParseAddr(host), freePort(t, host)),
+		}})
+	}
+	for _, p := range slices.Concat(z.Controllers, z.Routers) {
+		z.id = p.task.Credentials.Zone
+		p.task.Config = b.Told(p.task.Credentials.Appliance, at...)
+		p.task.Config.Portal, p.task.Config.Keys, p.task.Origins = Issuer, keys, origins
+		p.Start()
+	}
+	z.Ready()
+	return z
+}
+
+// freePort is one that nobody has at an address, as far as can be known.
+func freePort(t testing.TB, host string) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return uint16(l.Addr().(*net.TCPAddr).Port)
+}
+
+// ID is the appliance's.
+func (p *Process) ID() string { return p.task.Credentials.Appliance }
+
+// Origin is where browsers reach a controller.
+func (p *Process) Origin() string { return "https://" + p.task.At.String() }
+
+// Kill kills the process; it says goodbye to nobody.
+func (p *Process) Kill() { p.process.Kill() }
+
+// Start starts it, for the first time or again.
+func (p *Process) Start() {
+	p.t.Helper()
+	b, err := json.Marshal(p.task)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	kind := "router"
+	if p.task.Controller {
+		kind = "controller"
+	}
+	p.process = judge.Self(p.t, string(b), environment+"="+kind+" "+p.ID())
+}
+
+// Said reports whether the process has logged a text since it was started.
+func (p *Process) Said(text string) bool { return strings.Contains(p.process.String(), text) }
+
+// Ready waits until each controller that runs hears each router.
+func (z *Zone) Ready() {
+	z.t.Helper()
+	for _, c := range z.Controllers {
+		for _, r := range z.Routers {
+			bustest.Eventually(z.t, c.ID()+" hears "+r.ID(), func() bool { return c.hears(r) })
+		}
+	}
+}
+
+// hears says whether a controller's last word on a router is that it is there.
+func (p *Process) hears(r *Process) bool {
+	log := p.process.String()
+	last := func(text string) int { return strings.LastIndex(log, text+r.ID()+" ") }
+	there := strings.LastIndex(log, "msg=router id="+r.ID()+" state=ready")
+	return there > last(`msg="a router is lost" router=`) && there > last(`msg="a router has begun anew" router=`) && there == last("msg=router id=")
+}
+
+// Ticket makes somebody's; each is used once.
+func (z *Zone) Ticket(meeting, name string, role ticket.Role) string {
+	z.t.Helper()
+	now := time.Now()
+	text, err := ticket.Sign(z.key, ticket.Claims{
+		Issuer: Issuer, Zone: z.id, Subject: name, ID: ticket.NewID(), Account: "a", Name: name, Role: role,
+		Meeting: ticket.Meeting{ID: meeting, Number: "123456789", Topic: "Weekly call", JoinBeforeHost: true},
+		Issued:  now, Expires: now.Add(ticket.TTL),
+	})
+	if err != nil {
+		z.t.Fatal(err)
+	}
+	return text
+}
+
+// Link is where the portal sends a browser.
+func (z *Zone) Link(c *Process, text string) string {
+	var list []string
+	for _, o := range z.Controllers {
+		list = append(list, o.Origin())
+	}
+	return c.Origin() + "/m#" + url.Values{"t": {text}, "c": {strings.Join(list, ",")}}.Encode()
+}
+
+// At is the router that has a meeting, or nil.
+func (z *Zone) At(meeting string) *Process {
+	for _, r := range z.Routers {
+		log := r.process.String()
+		if strings.LastIndex(log, `msg="meeting begins" meeting=`+meeting) > strings.LastIndex(log, `msg="meeting ends" meeting=`+meeting) {
+			return r
+		}
+	}
+	return nil
+}
