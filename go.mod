@@ -24,7 +24,7 @@ require (
 	github.com/vmware/govmomi v0.53.0 // tests: the strict OVF reader of VMware tools
 	golang.org/x/crypto v0.58.0 // argon2id, and its BLAKE2b
 	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d // the usual certificate authorities
-	golang.org/x/net v0.61.0 // BPF programs of packet sockets
+	golang.org/x/net v0.61.0 // BPF programs of packet sockets, and who is reached without the proxy
 	golang.org/x/sync v0.24.0 // errgroup: tasks with one owner
 	golang.org/x/sys v0.49.0 // system calls
 	golang.org/x/term v0.47.0 // raw mode of terminals, progress bar

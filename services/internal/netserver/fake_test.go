@@ -22,6 +22,7 @@ type system struct {
 	wanted   netconfig.Config
 	rules    netconfig.Config
 	name     string
+	proxy    string
 	sets     int
 	bad      netip.Prefix  // this address cannot be applied
 	slow     time.Duration // until Applied returns
@@ -86,7 +87,7 @@ func (s *system) inForce(t *testing.T) string {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !same(s.wanted, s.rules) || s.name != s.wanted.Hostname {
+	if !same(s.wanted, s.rules) || s.name != s.wanted.Hostname || s.proxy != s.wanted.Proxy.Host {
 		t.Errorf("the interface follows %+v, the firewall %+v, the name is %q", s.wanted, s.rules, s.name)
 	}
 	if s.wanted.Eth0.Mode == netconfig.ModeDHCP {
@@ -117,6 +118,7 @@ func (r *rig) restart() {
 	r.s = New(Config{
 		Dir: r.dir, Daemon: r.sys, Firewall: fakeFirewall{r.sys}, Clock: fakeClock{r.sys},
 		Hostname: func(name string) { r.sys.name = name },
+		Proxy:    func(p netconfig.Proxy) { r.sys.proxy = p.Host },
 		ID:       func() string { r.ids++; return fmt.Sprint("id", r.ids) },
 		Hold:     netclient.Hold,
 		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
@@ -129,6 +131,7 @@ func address(a string) *netconfig.Config {
 	cfg := netconfig.DefaultConfig()
 	if a != "" {
 		cfg.Hostname = "h" + fmt.Sprint(netip.MustParseAddr(a).As4()[3])
+		cfg.Proxy.Host, cfg.Proxy.Port = cfg.Hostname+".example.org", 3128
 		cfg.Eth0 = netconfig.Master{Mode: netconfig.ModeStatic, Address: netip.PrefixFrom(netip.MustParseAddr(a), 24)}
 	}
 	return &cfg

@@ -78,9 +78,10 @@ type Config struct {
 	Daemon   Daemon
 	Firewall Firewall
 	Clock    Clock
-	Hostname func(name string) // makes it the machine's; "": the image's. It does not wait.
-	ID       func() string     // of a change, unguessable
-	Hold     time.Duration     // netclient.Hold; tests do not wait that long
+	Hostname func(name string)     // makes it the machine's; "": the image's. It does not wait.
+	Proxy    func(netconfig.Proxy) // tells the services of the site's proxy
+	ID       func() string         // of a change, unguessable
+	Hold     time.Duration         // netclient.Hold; tests do not wait that long
 	Log      *slog.Logger
 }
 
@@ -137,6 +138,7 @@ func (s *Service) Start() {
 // follow sets everything but the firewall.
 func (s *Service) follow(cfg netconfig.Config) {
 	s.cfg.Hostname(cfg.Hostname)
+	s.cfg.Proxy(cfg.Proxy)
 	s.cfg.Daemon.Set(cfg)
 	s.cfg.Clock.Set(cfg.NTP)
 }

@@ -98,9 +98,14 @@ func run(ctx context.Context, cfg ethernet.Config, init *control.Client) error {
 		Firewall: &firewall.Linux{Log: cfg.Log},
 		Clock:    clock,
 		Hostname: name.Set,
-		ID:       crand.Text,
-		Hold:     hold,
-		Log:      cfg.Log,
+		Proxy: func(p netconfig.Proxy) {
+			if err := netconfig.SaveProxy(filepath.Join(cfg.RunDir, netconfig.ProxyFile), p); err != nil {
+				cfg.Log.Error("the services are not told of the proxy", "err", err)
+			}
+		},
+		ID:   crand.Text,
+		Hold: hold,
+		Log:  cfg.Log,
 	})
 	l, err := netserver.Listen(filepath.Join(cfg.RunDir, filepath.Base(netclient.Socket)))
 	if err != nil {
