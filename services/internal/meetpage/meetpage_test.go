@@ -47,7 +47,8 @@ func TestWords(t *testing.T) {
 		for _, p := range prefixes {
 			put = put || strings.HasPrefix(k, p)
 		}
-		if !used[k] && !put {
+		// One for several people is named by the one for one.
+		if !used[strings.TrimSuffix(k, "-many")] && !put {
 			t.Errorf("no script names %q", k)
 		}
 	}

@@ -49,6 +49,7 @@ export class Chat {
       e.preventDefault();
       this.form.requestSubmit();
     });
+    this.text.addEventListener("input", () => { if (this.text.value === "\n") this.text.value = ""; });
   }
 
   /** Who can be written to. @param {{id: number, name: string}[]} people */

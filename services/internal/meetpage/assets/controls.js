@@ -27,12 +27,18 @@ export async function pickers(root, mine) {
   else select("speaker").closest(".input")?.remove();
 }
 
-/** Shows a switch as it is: its name says what it does next.
+/** Names a control by what it shows and what it does next.
+ * @param {HTMLElement} b @param {string} key of "SHOWN: what" @param {string} title */
+export function called(b, key, title) {
+  b.setAttribute("aria-label", t(key, find(b, "span", HTMLElement).textContent || ""));
+  b.title = title;
+}
+
+/** Shows a switch as it is.
  * @param {ParentNode} root @param {"microphone" | "camera"} kind @param {boolean} on */
 export function showSwitch(root, kind, on) {
   const b = find(root, `[data-do="${kind}"]`, HTMLElement);
   b.toggleAttribute("data-off", !on);
-  b.setAttribute("aria-label", kind === "camera" ? t(on ? "js.camera-off" : "js.camera-on") : t(on ? "js.mute" : "js.unmute"));
-  b.title = b.getAttribute("aria-label") || "";
+  called(b, on ? "js.do-off" : "js.do-on", kind === "camera" ? t(on ? "js.camera-off" : "js.camera-on") : t(on ? "js.mute" : "js.unmute"));
   find(b, "use", SVGElement).setAttribute("href", "#i-" + kind + (on ? "" : "-off"));
 }

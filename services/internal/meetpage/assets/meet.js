@@ -2,7 +2,7 @@
 // of both. What the router says goes to where it belongs.
 
 import { Chat, find } from "./chat.js";
-import { pickers, showSwitch } from "./controls.js";
+import { called, pickers, showSwitch } from "./controls.js";
 import { screen as shareScreen, why } from "./devices.js";
 import { claims, devices, keep, kept } from "./kept.js";
 import { Link } from "./link.js";
@@ -264,6 +264,7 @@ export class Meeting {
       find(this.root, "#panel-" + p, HTMLElement).hidden = p !== open;
       find(this.root, `[data-do="${p}"]`, HTMLElement).setAttribute("aria-expanded", String(p === open));
     }
+    this.room?.opened(open);
     if (open === "chat") {
       this.unread = 0;
       this.count();
@@ -408,8 +409,7 @@ export class Meeting {
     if (!this.root) return;
     const b = find(this.root, '[data-do="screen"]', HTMLElement), on = !!this.screen;
     b.toggleAttribute("data-on", on);
-    b.setAttribute("aria-label", t(on ? "js.share-stop" : "js.share"));
-    b.title = b.getAttribute("aria-label") || "";
+    called(b, on ? "js.do-unshare" : "js.do-share", t(on ? "js.share-stop" : "js.share"));
     find(b, "use", SVGElement).setAttribute("href", on ? "#i-screen-off" : "#i-screen");
     if (on) this.room?.note(t("js.your-screen"), { label: t("js.share-stop"), act: () => this.unshare() }, "sharing");
     else this.room?.unnote("sharing");
@@ -432,7 +432,7 @@ export class Meeting {
     this.count();
     const last = news[news.length - 1];
     const text = last.text.length > 120 ? last.text.slice(0, 120) + "…" : last.text;
-    this.room?.note(t("js.chat-from", last.name, text));
+    this.room?.note(t("js.chat-from", last.name, text), undefined, undefined, "", "chat");
   }
 
   /** @param {import("./session.js").Message} m */
@@ -502,16 +502,18 @@ export class Meeting {
     const ok = state === "connected";
     const e = find(this.root, "[data-link]", HTMLElement);
     const text = t(state === "lost" ? "js.link-lost" : ok ? "js.link-ok" : state === "broken" ? "js.media-lost" : "js.link-media");
-    if (e.textContent !== text) e.textContent = text;
+    const words = find(e, "span", HTMLElement);
+    if (words.textContent !== text) words.textContent = text;
     e.dataset.state = ok ? "ready" : state === "connecting" ? "starting" : "unhealthy";
-    e.classList.toggle("sr", ok);
     if (ok) {
       this.troubleSince = 0;
       this.room.unnote("trouble");
       return;
     }
     this.troubleSince ||= Date.now();
-    if (Date.now() - this.troubleSince > longTrouble) this.room.note(t(state === "lost" ? "js.link-lost-long" : "js.media-lost-long"), undefined, "trouble", "bad");
+    const long = Date.now() - this.troubleSince > longTrouble;
+    if (long) this.room.note(t(state === "lost" ? "js.link-lost-long" : "js.media-lost-long"), undefined, "trouble", "bad");
+    else if (state !== "connecting") this.room.note(text, undefined, "trouble", "warn");
   }
 
   async stats() {

@@ -36,6 +36,7 @@ function over(title, text, hint = "", again = true) {
   titled(title);
   find(main, "[data-title]", HTMLElement).textContent = title;
   find(main, "[data-text]", HTMLElement).textContent = text;
+  find(main, "[data-text]", HTMLElement).hidden = !text;
   const h = find(main, "[data-hint]", HTMLElement), link = find(main, "[data-again]", HTMLAnchorElement), retry = find(main, "[data-retry]", HTMLButtonElement);
   h.textContent = hint;
   h.hidden = !hint;
@@ -137,7 +138,7 @@ function ready(given) {
     video.hidden = !camera;
     const avatar = find(form, ".avatar", HTMLElement);
     avatar.textContent = initials(kept.name || name.value || "");
-    avatar.hidden = !avatar.textContent;
+    avatar.hidden = !avatar.textContent || !!mine.why.camera;
     for (const kind of /** @type {const} */ (["camera", "microphone"])) {
       showSwitch(form, kind, mine.on[kind]);
       const w = find(form, `[data-${kind}-why]`, HTMLElement);

@@ -122,14 +122,14 @@ export class Room {
     if (!people.length) return;
     const names = people.slice(0, namesAtOnce).map((p) => p.name);
     if (people.length > names.length) names.push(t("js.more", people.length - names.length));
-    this.note(t(key, names.join(", ")));
+    this.note(t(names.length > 1 ? key + "-many" : key, names.join(", ")), undefined, undefined, "", key);
   }
 
   /** @param {{full?: boolean, people?: {id: number, name: string}[], gone?: number[]}} m */
   waits(m) {
     if (m.full) this.lobby.clear();
     for (const p of m.people || []) {
-      if (!this.lobby.has(p.id)) this.note(t("js.waits", p.name), { label: t("js.admit"), name: t("js.admit-name", p.name), act: () => this.on.admit(p.id, true) }, "lobby-" + p.id);
+      if (!this.lobby.has(p.id) && this.root.dataset.panel !== "people") this.note(t("js.waits", p.name), { label: t("js.admit"), name: t("js.admit-name", p.name), act: () => this.on.admit(p.id, true) }, "lobby-" + p.id);
       this.lobby.set(p.id, p);
     }
     for (const id of m.gone || []) this.lobby.delete(id);
@@ -145,8 +145,10 @@ export class Room {
   }
 
   /** Shows a note for a while; one with an action or a key stays.
-   * @param {string} text @param {{label: string, name?: string, act: () => void}} [action] @param {string} [key] one of a key at a time @param {string} [kind] */
-  note(text, action, key, kind = "") {
+   * @param {string} text @param {{label: string, name?: string, act: () => void}} [action] @param {string} [key] one of a key at a time
+   * @param {string} [kind] @param {string} [instead] of the last one of this sort */
+  note(text, action, key, kind = "", instead = "") {
+    for (const e of this.notes.children) if (instead && e instanceof HTMLElement && e.dataset.sort === instead) e.remove();
     const old = key && [...this.notes.children].find((n) => n instanceof HTMLElement && n.dataset.key === key);
     if (old) {
       if (old.firstElementChild?.textContent === text) return;
@@ -154,6 +156,7 @@ export class Room {
     }
     const n = make("div", "note " + kind);
     if (key) n.dataset.key = key;
+    if (instead) n.dataset.sort = instead;
     n.append(make("span", "", text));
     if (action) {
       const b = make("button", "small", action.label);
@@ -172,6 +175,14 @@ export class Room {
     const passing = [...this.notes.children].filter((e) => e instanceof HTMLElement && !e.dataset.key);
     for (const e of passing.slice(0, Math.max(0, passing.length - maxNotes))) e.remove();
     if (!action && !key) setTimeout(() => n.remove(), noteFor);
+  }
+
+  /** A panel shows what notes told. @param {string} panel */
+  opened(panel) {
+    for (const n of [...this.notes.children]) {
+      if (!(n instanceof HTMLElement)) continue;
+      if ((panel === "chat" && n.dataset.sort === "chat") || (panel === "people" && n.dataset.key?.startsWith("lobby-"))) n.remove();
+    }
   }
 
   /** @param {string} key */
@@ -195,7 +206,9 @@ export class Room {
     const sharer = others.find((p) => p.screen);
     const main = sharer || (this.stageWanted ? this.people.get(this.heard) || others[0] : undefined);
     this.root.dataset.layout = main ? "stage" : "grid";
-    const wide = this.view.clientWidth - parseFloat(getComputedStyle(this.view).paddingLeft) * 2, high = this.view.clientHeight - 2 * gap;
+    const style = getComputedStyle(this.view);
+    const wide = this.view.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    const high = this.view.clientHeight - parseFloat(style.paddingTop) - parseFloat(style.paddingBottom);
     const small = wide < 600;
     /** @type {{p: Person, source: "camera" | "screen", width: number, height: number}[]} */
     const shown = [];
@@ -218,6 +231,10 @@ export class Room {
     if (!size) size = fit(Math.max(1, list.length), wide, high, wide < high ? 4 / 3 : 16 / 9);
     for (const p of list) shown.push({ p, source: "camera", ...size });
     this.pages.hidden = pages === 1;
+    if (this.root.hasAttribute("data-paged") !== pages > 1) {
+      this.root.toggleAttribute("data-paged", pages > 1); // leaves room for them
+      this.render();
+    }
     find(this.pages, "[data-page-of]", HTMLElement).textContent = t("js.page-of", this.page + 1, pages);
     const [before, behind] = this.pages.querySelectorAll("button");
     before.disabled = this.page === 0;
