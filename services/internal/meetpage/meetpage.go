@@ -38,6 +38,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/look"
@@ -128,8 +129,10 @@ func (p *page) read() {
 	p.folder = look.AssetPrefix + "meet-" + hex.EncodeToString(sum.Sum(nil)[:6]) + "/"
 }
 
-// scriptKeys are those of the texts that scripts use, beside those of codes.
-var scriptKeys = keysOfScripts()
+// scriptKeys are those of the texts that scripts use, beside those of codes. They
+// are listed when a page is made: on an appliance this package is in the processes
+// of other services too.
+var scriptKeys = sync.OnceValue(keysOfScripts)
 
 // texts are those that scripts use, as JSON.
 func texts(w *look.Words) json.RawMessage {
@@ -137,7 +140,7 @@ func texts(w *look.Words) json.RawMessage {
 	for _, c := range signal.Codes() {
 		m["fault."+string(c)] = w.T("fault." + string(c))
 	}
-	for _, k := range scriptKeys {
+	for _, k := range scriptKeys() {
 		m[k] = w.T(k)
 	}
 	b, err := json.Marshal(m)

@@ -42,7 +42,7 @@ func TestWords(t *testing.T) {
 		}
 	}
 	looktest.Complete(t, look.MustLoad(words, "words"), keys)
-	for _, k := range scriptKeys {
+	for _, k := range scriptKeys() {
 		put := false
 		for _, p := range prefixes {
 			put = put || strings.HasPrefix(k, p)
@@ -52,8 +52,8 @@ func TestWords(t *testing.T) {
 			t.Errorf("no script names %q", k)
 		}
 	}
-	if len(scriptKeys) < 50 || len(prefixes) < 3 {
-		t.Errorf("%d keys, %d prefixes: the test looks at the wrong thing", len(scriptKeys), len(prefixes))
+	if len(scriptKeys()) < 50 || len(prefixes) < 3 {
+		t.Errorf("%d keys, %d prefixes: the test looks at the wrong thing", len(scriptKeys()), len(prefixes))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -32,8 +33,9 @@ const (
 	maxChallengers = 32
 )
 
-// dictionary has the texts of what is wrong with requests.
-var dictionary = look.MustLoad(fault.Words, "words")
+// dictionary has the texts of what is wrong with requests. It is read when one is:
+// on an appliance this package is in the processes of other services too.
+var dictionary = sync.OnceValue(func() look.Dictionary { return look.MustLoad(fault.Words, "words") })
 
 // handler serves HTTP.
 func (s *Server) handler() http.Handler {
@@ -99,7 +101,7 @@ type TrialAnswer struct {
 // longer.
 func (s *Server) trial(w http.ResponseWriter, r *http.Request) {
 	language := look.RequestLanguage(r)
-	words, now, from := dictionary[language], time.Now(), trialKey(remote(r))
+	words, now, from := dictionary()[language], time.Now(), trialKey(remote(r))
 	refuse := func(status int, field, code string, after time.Duration) {
 		f := fault.Fault{Field: field, Code: code}
 		p := api.Problem{Code: code, Message: f.Text(words), Status: status, After: after}
