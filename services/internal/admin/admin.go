@@ -26,6 +26,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/netconfig"
 	"github.com/parley-meet/parley/services/internal/nic"
 	"github.com/parley-meet/parley/services/internal/statefile"
+	"github.com/parley-meet/parley/services/internal/zonectl"
 )
 
 // Errors that callers tell apart.
@@ -70,6 +71,8 @@ type Config struct {
 	Store      *credential.Store  // admin's password
 	Hasher     *credential.Hasher // bounds what is hashed at a time
 	Interfaces func() ([]nic.Interface, error)
+	// Zone asks the process that holds the membership; zonectl.Ask does.
+	Zone func(context.Context, zonectl.Request) (zonectl.Answer, error)
 	// Dir is the folder that both consoles share on /perm (layout.CredentialDir):
 	// accounts, tokens, audit log.
 	Dir string
@@ -122,7 +125,7 @@ type Connector struct {
 		Router         netip.Addr `json:"router,omitzero"`
 	} `json:"suggested"`
 	// Missing are codes of what is still needed: "token", "zoneController",
-	// "router", "portal" (this version does not connect to one).
+	// "router".
 	Missing []string `json:"missing"`
 	// Warnings are codes of what is odd: "router-address" (the appliance does not
 	// have it), "zone-address", "name-certificate" (the certificate does not
@@ -251,6 +254,16 @@ type Administrator interface {
 
 	Connector(ctx context.Context) (Connector, error)
 	SetConnector(ctx context.Context, who Actor, in ConnectorInput) (Connector, error)
+
+	// Zone
+
+	// Zone returns how the appliance's zone is; zonectl.Away is that nobody answers.
+	Zone(ctx context.Context) zonectl.State
+	// Trials returns the trial meetings that an appliance without a token holds, with
+	// their links; NewTrial and EndTrial make and end one.
+	Trials(ctx context.Context, who Actor) ([]zonectl.Trial, error)
+	NewTrial(ctx context.Context, who Actor, topic string) (zonectl.Trial, error)
+	EndTrial(ctx context.Context, who Actor, meeting string) error
 
 	// Accounts
 

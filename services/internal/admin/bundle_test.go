@@ -11,14 +11,15 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/admin"
 	"github.com/parley-meet/parley/services/internal/admintest"
+	"github.com/parley-meet/parley/services/internal/link"
 )
 
 func TestBundle(t *testing.T) {
 	r := admintest.New(t)
 	ctx := t.Context()
-	token := "parley_planted-in-the-connector-0123456789"
+	token := link.Token{URL: "https://portal.example.com", ID: "t1", Secret: strings.Repeat("planted", 6) + "A"}.String()
 	if _, err := r.SetConnector(ctx, admintest.Operator, admin.ConnectorInput{Token: &token, PublicName: "meet.example.org"}); err != nil {
-		t.Log(err) // whatever a token must look like
+		t.Fatal(err)
 	}
 	if err := r.ResetCertificate(ctx, admintest.Operator); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/connector"
 	"github.com/parley-meet/parley/services/internal/fault"
+	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/netclient"
 	"github.com/parley-meet/parley/services/internal/netconfig"
 )
@@ -62,7 +63,6 @@ func (a *Admin) Connector(ctx context.Context) (Connector, error) {
 	missing("token", !c.TokenSet)
 	missing("zoneController", !zone.IsValid())
 	missing("router", !router.IsValid())
-	missing("portal", true)
 	warn := func(code string, is bool) {
 		if is {
 			c.Warnings = append(c.Warnings, code)
@@ -161,9 +161,10 @@ func (in ConnectorInput) parse() (connector.Settings, error) {
 	s := connector.New()
 	var faults fault.List
 	if in.Token != nil {
-		s.Token = strings.TrimSpace(*in.Token)
+		// Blanks and line breaks that a mail put into it do not matter.
+		s.Token = strings.Join(strings.Fields(*in.Token), "")
 		if s.Token != "" {
-			faults = append(faults, connector.CheckToken(s.Token)...)
+			faults = append(faults, checkToken(s.Token)...)
 		}
 	}
 	host := func(field, text string) netip.Addr {
@@ -248,6 +249,21 @@ func checkPublicName(s string) fault.List {
 		return fault.New("publicName", "connector-name", clean(s, 80))
 	}
 	return nil
+}
+
+// checkToken tells what is wrong with a token that somebody typed or pasted: most
+// often a part of it is missing.
+func checkToken(s string) fault.List {
+	_, err := link.ParseToken(s)
+	switch {
+	case errors.Is(err, link.ErrNewerToken):
+		return fault.New("token", "connector-token-newer")
+	case errors.Is(err, link.ErrCutToken):
+		return fault.New("token", "connector-token-cut")
+	case err != nil:
+		return fault.New("token", "connector-token-other")
+	}
+	return connector.CheckToken(s)
 }
 
 // connectorDifference tells what changes; the token is told of and not told.

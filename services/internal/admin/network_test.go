@@ -169,7 +169,7 @@ func TestConnector(t *testing.T) {
 	ctx, who := t.Context(), admintest.Operator
 	c, err := r.Connector(ctx)
 	own := netip.MustParseAddr("192.0.2.7")
-	if err != nil || !reflect.DeepEqual(c.Missing, []string{"token", "portal"}) || len(c.Warnings) != 0 || c.Suggested.Router != own || c.Suggested.ZoneController != own {
+	if err != nil || !reflect.DeepEqual(c.Missing, []string{"token"}) || len(c.Warnings) != 0 || c.Suggested.Router != own || c.Suggested.ZoneController != own {
 		t.Errorf("%+v, %v", c, err)
 	}
 	slave := netip.MustParsePrefix("192.0.2.8/24")
@@ -181,29 +181,35 @@ func TestConnector(t *testing.T) {
 	token := "a token of the portal"
 	in := admin.ConnectorInput{Token: &token}
 	_, err = r.SetConnector(ctx, who, in)
-	want(t, "token", err, "token: connector-token")
-	short, long := "short", strings.Repeat("x", 513)
-	in.Token = &short
-	_, err = r.SetConnector(ctx, who, in)
-	want(t, "token", err, "token: short")
-	in.Token = &long
+	want(t, "token", err, "token: connector-token-other")
+	for bad, code := range map[string]string{
+		"short": "connector-token-other", admintest.Token[:40]: "connector-token-cut", admintest.Token[1:]: "connector-token-other",
+		admintest.Token[:len(admintest.Token)-1]: "connector-token-cut", strings.Replace(admintest.Token, "parley1.", "parley2.", 1): "connector-token-newer",
+		admintest.Token + "x": "connector-token-cut",
+	} {
+		in.Token = &bad
+		_, err = r.SetConnector(ctx, who, in)
+		want(t, bad, err, "token: "+code)
+	}
+	cut := admintest.Token[:60]
+	in.Token = &cut
 	in.ZoneController, in.Router, in.OtherZoneController, in.PublicName = "10.0.0", "127.0.0.1", "2001:db8::1", "300.1.2.3"
 	_, err = r.SetConnector(ctx, who, in)
-	want(t, "all", err, "token: long; zoneController: connector-ipv4; router: connector-host; otherZoneController: connector-ipv4; publicName: connector-name")
-	token = "token-0123456789-zyxw"
+	want(t, "all", err, "token: connector-token-cut; zoneController: connector-ipv4; router: connector-host; otherZoneController: connector-ipv4; publicName: connector-name")
+	token = admintest.Token[:30] + "\r\n " + admintest.Token[30:]
 	in = admin.ConnectorInput{Token: &token, Router: " 192.0.2.7 ", OtherZoneController: "198.51.100.3", PublicName: "Meet.Example.COM."}
 	outside(&in, "192.0.2.7", "203.0.113.7")
 	outside(&in, "", " ")
 	outside(&in, "2001:db8::7", "2001:db8::8")
 	c, err = r.SetConnector(ctx, who, in)
-	if err != nil || !c.TokenSet || c.TokenHint != "zyxw" || c.PublicName != "meet.example.com" || len(c.External) != 2 || !reflect.DeepEqual(c.Missing, []string{"portal"}) {
+	if err != nil || !c.TokenSet || c.TokenHint != admintest.Token[len(admintest.Token)-4:] || c.PublicName != "meet.example.com" || len(c.External) != 2 || len(c.Missing) != 0 {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if !reflect.DeepEqual(c.Warnings, []string{"same-address"}) {
 		t.Errorf("%q, want that both have one address though there are two", c.Warnings)
 	}
 	e := last(t, r)
-	if !strings.Contains(e.Detail, "publicName: – → meet.example.com") || !strings.HasSuffix(e.Detail, "token") || strings.Contains(r.Logs.String(), token) {
+	if !strings.Contains(e.Detail, "publicName: – → meet.example.com") || !strings.HasSuffix(e.Detail, "token") || strings.Contains(r.Logs.String(), admintest.Token[30:]) {
 		t.Errorf("%+v", e)
 	}
 	in.Token = nil // as it is

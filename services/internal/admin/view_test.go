@@ -25,7 +25,7 @@ import (
 var ownMethods = []string{"ChangePassword", "BeginTOTP", "ConfirmTOTP", "RemoveTOTP", "Note"}
 
 // lookMethods take no Actor and change nothing.
-var lookMethods = []string{"Network", "Connector", "Login", "Stamp", "TokenActor", "Accounts", "Tokens", "Certificate", "Authorities", "System", "Logs", "Audit", "Notices"}
+var lookMethods = []string{"Network", "Connector", "Zone", "Login", "Stamp", "TokenActor", "Accounts", "Tokens", "Certificate", "Authorities", "System", "Logs", "Audit", "Notices"}
 
 // call calls a method with an actor and empty values.
 func call(t *testing.T, m reflect.Value, who admin.Actor) error {

@@ -44,8 +44,9 @@ type Rig struct {
 	Keeper       *credential.Keeper // of the generated password
 	Dir          string             // the consoles' shared folder
 	ConnectorDir string             // what they share with the zone controller and the router
-	Config       admin.Config       // another Admin made of it is the other console's
-	Logs         *Buffer            // what was logged
+	Zone         *Zone
+	Config       admin.Config // another Admin made of it is the other console's
+	Logs         *Buffer      // what was logged
 }
 
 // New returns a rig whose admin has set Password.
@@ -60,12 +61,12 @@ func New(t testing.TB) *Rig {
 // once Keeper.Publish has been called.
 func Fresh(t testing.TB) *Rig {
 	t.Helper()
-	r := &Rig{PID1: controltest.New(t), Network: NewNetwork(), Dir: t.TempDir(), ConnectorDir: t.TempDir(), Logs: &Buffer{}}
+	r := &Rig{PID1: controltest.New(t), Network: NewNetwork(), Dir: t.TempDir(), ConnectorDir: t.TempDir(), Zone: NewZone(), Logs: &Buffer{}}
 	r.Hasher = credential.NewHasher(8)
 	r.Store = &credential.Store{Dir: r.Dir, RunDir: t.TempDir()}
 	r.Keeper = &credential.Keeper{Store: r.Store, Dir: t.TempDir(), Hasher: r.Hasher, Random: rand.Reader}
 	r.Config = admin.Config{
-		Appliance: r.PID1.Client(), Network: r.Network, Store: r.Store, Hasher: r.Hasher, Interfaces: Interfaces,
+		Appliance: r.PID1.Client(), Network: r.Network, Store: r.Store, Hasher: r.Hasher, Interfaces: Interfaces, Zone: r.Zone.Ask,
 		Dir: r.Dir, ConnectorDir: r.ConnectorDir, Log: slog.New(slog.NewTextHandler(r.Logs, nil)),
 	}
 	r.Admin = admin.New(r.Config)

@@ -86,6 +86,9 @@ func (s *session) cmdConfigure(ctx context.Context, args []string) error {
 		return err
 	}
 	if len(args) == 0 {
+		if err := s.showZone(ctx); err != nil {
+			return err
+		}
 		s.showConnector(c)
 		return nil
 	}

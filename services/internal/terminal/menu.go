@@ -115,6 +115,7 @@ func mainMenu() menu {
 		{"configure", sub(menu{"configure", []entry{
 			{"configure.show", run("configure")}, {"configure.form", (*session).formConnector}, {"configure.token", run("configure token")},
 			{"configure.external", with("configure external", "local", "external")},
+			{"configure.trial", run("trial new")}, {"configure.trials", run("trial")},
 		}})},
 		{"services", sub(menu{"services", []entry{
 			{"services.show", run("services")}, {"services.restart", choose("restart", (*session).serviceNames)},

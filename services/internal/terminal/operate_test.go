@@ -130,13 +130,19 @@ func TestOperations(t *testing.T) {
 	if len(c.External) != 0 {
 		t.Fatal("not new")
 	}
-	r.says("configure", "192.0.2.7 (from the network)", "The token is missing", "does not connect to a portal")
-	r.says("configure token 0123456789abcdef0123456789abcdef", "Saved.")
+	r.says("configure", "192.0.2.7 (from the network)", "The token is missing", "standalone")
+	r.says("configure token 0123456789abcdef0123456789abcdef", "no token for the connector")
+	r.says("configure token "+admintest.Token[:50], "A part of the token is missing")
+	r.send("configure token\r") // as one line it would scroll
+	r.expect("not shown")
+	r.send(admintest.Token + "\r")
+	r.expect("Saved")
+	r.expect("parley> ")
 	r.says("configure zone 192.0.2.7", "Saved.")
 	r.says("configure router nowhere", "Multimedia router: ", "nowhere")
 	r.says("configure name meet.example.net", "Saved.")
 	r.says("configure external 192.0.2.7 203.0.113.7", "Saved.")
-	r.says("configure", "ends with cdef", "192.0.2.7 → 203.0.113.7", "meet.example.net")
+	r.says("configure", "ends with "+admintest.Token[len(admintest.Token)-4:], "192.0.2.7 → 203.0.113.7", "meet.example.net")
 	r.says("configure external 192.0.2.7 off", "Saved.")
 	r.says("configure name off", "Saved.")
 	r.says("configure other 1 2", "Usage: configure")

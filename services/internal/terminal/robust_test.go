@@ -366,7 +366,7 @@ func TestMenu(t *testing.T) {
 		{{"1", "back"}, {"4", `eth0:0 \[-\]: `}, {"192.0.2.8/24", "y/N"}, {"n", "Cancelled"}, {"99", "no number"}, {"0", "parley> "}},
 		{{"2", "back"}, {"1", `Name servers \[192.0.2.53\]: `}, {"192.0.2.53 8.8.8.8", `Search`}, {"", `Host name`}, {"", "y/N"}, {"y", "Saved"}, {"\x03", "parley> "}},
 		{{"3", "back"}, {"2", `Zone controller \[-\]: `}, {"", "router"}, {"", "Other"}, {"192.0.2.300", "192.0.2.300"}, {"192.0.2.30", "Public name"}, {"имя", "имя"}, {"meet.example.net", "Token"},
-			{"short", "16"}, {"", "y/N"}, {"y", "Saved"}, {"0", "parley> "}},
+			{"short", "no token"}, {"", "y/N"}, {"y", "Saved"}, {"0", "parley> "}},
 		{{"4", "back"}, {"2", "5  mmr"}, {"5", "mmr was restarted"}, {"0", "parley> "}},
 		{{"7", "back"}, {"1", "Host"}, {"example.net", "two"}, {"0", "parley> "}},
 		{{"5", "back"}, {"3", "Name"}, {"Иван", "name begins"}, {"3", "Name"}, {"admin", "reserved"}, {"0", "parley> "}},

@@ -41,6 +41,7 @@ func init() { // not a literal: help refers to the list itself
 		{"network", "[set|route|confirm|…]", networkForms, 0, 20, 1, (*session).cmdNetwork, networkWords},
 		{"firewall", "[allow PORT NET…|all]", []string{"firewall", "firewall allow PORT NETWORK…", "firewall allow PORT all"}, 0, 70, 1, (*session).cmdFirewall, firewallWords},
 		{"configure", "[token|zone|router|…]", configureForms, 0, 3, 1, (*session).cmdConfigure, configureWords},
+		{"trial", "[new|end]", trialForms, 0, 40, 0, (*session).cmdTrial, tree{"": {"new", "end"}}.words},
 		{"services", "", nil, 0, 0, onlyLooks, (*session).cmdServices, nil},
 		{"start", "NAME", nil, 1, 1, 0, (*session).cmdStart, first((*session).serviceNames)},
 		{"stop", "NAME", nil, 1, 1, 0, (*session).cmdStop, first((*session).serviceNames)},

@@ -127,6 +127,7 @@ func (c *Console) removeConnectorToken(k *call) (admin.Connector, error) {
 func (c *Console) endpoints() []endpoint {
 	return slices.Concat(
 		c.networkEndpoints(),
+		c.zoneEndpoints(),
 		c.serviceEndpoints(),
 		c.accountEndpoints(),
 		c.certificateEndpoints(),

@@ -1,15 +1,19 @@
 package webconsole
 
 import (
+	"time"
+
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/fault"
 )
 
 // configurePages is what the meeting connector is told.
 func (c *Console) configurePages() []page {
-	return []page{{Path: "/configure", Section: "configure", Title: "nav.configure", Template: "configure", Load: c.configurePage}}
+	return []page{{Path: "/configure", Section: "configure", Title: "nav.configure", Template: "configure", Scripts: []string{"live.js"}, Load: c.configurePage}}
 }
 
 type configureData struct {
+	statusData
 	admin.Connector
 	// Zone and Router are the saved addresses, or else those that the network has.
 	Zone, RouterIPv4, Other string
@@ -17,6 +21,8 @@ type configureData struct {
 	Needs, Odd              []string
 	Rows                    []natRow
 	Blank                   natRow
+	Trials                  []trialRow
+	TrialsFault             string // why they cannot be shown
 }
 
 // natRow is an external address as text.
@@ -30,7 +36,7 @@ func (c *Console) configurePage(k *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := configureData{Connector: n, Zone: addrText(n.ZoneController), RouterIPv4: addrText(n.Router), Other: addrText(n.OtherZoneController)}
+	d := configureData{statusData: k.c.statusData(k), Connector: n, Zone: addrText(n.ZoneController), RouterIPv4: addrText(n.Router), Other: addrText(n.OtherZoneController)}
 	if d.Zone == "" {
 		d.Zone = addrText(n.Suggested.ZoneController)
 		d.Suggested = d.Zone != ""
@@ -41,6 +47,12 @@ func (c *Console) configurePage(k *call) (any, error) {
 	}
 	for _, e := range n.External {
 		d.Rows = append(d.Rows, natRow{addrText(e.Local), addrText(e.External)})
+	}
+	if d.Trials, err = trialRows(k, time.Now()); err != nil {
+		d.TrialsFault = k.failure(err).Message
+		if l := fault.Of(err); l != nil {
+			d.TrialsFault = l[0].Text(k.words)
+		}
 	}
 	for _, m := range n.Missing {
 		d.Needs = append(d.Needs, k.words.T("conf.missing."+m))

@@ -583,7 +583,7 @@ func TestRemoveConnectorToken(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, testPassword)
 	b := r.loggedIn()
-	if a := b.api("PUT", "/api/v1/connector", `{"token":"0123456789abcdef-token","zoneController":"192.0.2.7","router":"192.0.2.8","otherZoneController":"192.0.2.9","publicName":"meet.example.com","external":[{"local":"192.0.2.7","external":"203.0.113.7"}]}`); a.status != http.StatusOK {
+	if a := b.api("PUT", "/api/v1/connector", `{"token":"`+admintest.Token+`","zoneController":"192.0.2.7","router":"192.0.2.8","otherZoneController":"192.0.2.9","publicName":"meet.example.com","external":[{"local":"192.0.2.7","external":"203.0.113.7"}]}`); a.status != http.StatusOK {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
 	before, err := r.admin.Admin.Connector(t.Context())

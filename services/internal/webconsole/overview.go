@@ -54,9 +54,6 @@ func (c *Console) overview(k *call) (any, error) {
 	if st, err := k.admin().Connector(k.ctx()); err == nil && !k.c.source.get(k.ctx(), fresh).portal() {
 		var missing []string
 		for _, code := range st.Missing {
-			if code == "portal" {
-				continue // nobody can do anything about it here; Configure tells
-			}
 			missing = append(missing, k.words.T("missing."+code))
 		}
 		d.Missing = strings.Join(missing, ", ")

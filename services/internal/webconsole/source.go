@@ -3,12 +3,14 @@ package webconsole
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/api"
 	"github.com/parley-meet/parley/services/internal/nic"
 	"github.com/parley-meet/parley/services/internal/portalctl"
+	"github.com/parley-meet/parley/services/internal/zonectl"
 )
 
 const (
@@ -22,6 +24,7 @@ type state struct {
 	status     *control.Status // nil when PID 1 does not answer
 	err        error           // then
 	interfaces []nic.Interface
+	zone       zonectl.State
 	pending    string // the change of the network that waits to be confirmed
 }
 
@@ -30,12 +33,13 @@ type state struct {
 type source struct {
 	appliance  Appliance
 	interfaces func() ([]nic.Interface, error)
+	zone       func(context.Context) zonectl.State
 	turn       chan struct{} // holds a token while one asks
 	last       *state        // guarded by turn
 }
 
-func newSource(a Appliance, interfaces func() ([]nic.Interface, error)) *source {
-	return &source{appliance: a, interfaces: interfaces, turn: make(chan struct{}, 1)}
+func newSource(a Appliance, interfaces func() ([]nic.Interface, error), zone func(context.Context) zonectl.State) *source {
+	return &source{appliance: a, interfaces: interfaces, zone: zone, turn: make(chan struct{}, 1)}
 }
 
 // get returns the state, which is at most maxAge old.
@@ -53,7 +57,10 @@ func (s *source) get(ctx context.Context, maxAge time.Duration) *state {
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusLimit)
 	defer cancel()
 	n := &state{}
+	var asked sync.WaitGroup
+	asked.Go(func() { n.zone = s.zone(limit) })
 	n.status, n.err = s.appliance.Status(limit)
+	asked.Wait()
 	if list, err := s.interfaces(); err == nil {
 		for _, i := range list {
 			// The kernel's tunnels (sit0) are there whether somebody uses them

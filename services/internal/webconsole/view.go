@@ -80,6 +80,7 @@ func shape(s *state) string {
 func newView(s *state, w *look.Words) view {
 	v := view{}
 	v.appliance(s, w)
+	v.zone(s, w)
 	for _, i := range s.interfaces {
 		v.port(w, i.Name, i.State, i.MAC.String(), i.MTU, len(i.Addresses), func(n int) string { return i.Addresses[n].String() })
 	}

@@ -84,7 +84,7 @@ type Console struct {
 func New(cfg Config) *Console {
 	c := &Console{
 		cfg: cfg, face: sync.OnceValue(func() *look.Face { return look.NewFace(words, pages, assets) }), sessions: look.NewSessions(sessionCookie, maxSessionStreams), steps: newSteps(),
-		stranger: guard.NewStrangers(cfg.Log), guard: guard.New(guard.Console), devices: guard.NewDevices(), source: newSource(cfg.Appliance, cfg.Interfaces),
+		stranger: guard.NewStrangers(cfg.Log), guard: guard.New(guard.Console), devices: guard.NewDevices(), source: newSource(cfg.Appliance, cfg.Interfaces, cfg.Admin.Zone),
 		streams: make(chan struct{}, maxStreams), ops: make(chan struct{}, maxOps),
 		follows: make(chan struct{}, maxFollows), reads: make(chan struct{}, maxReads),
 		gate: newGate(), stopping: make(chan struct{}), byPath: map[string]page{},

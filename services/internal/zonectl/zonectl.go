@@ -89,14 +89,17 @@ type State struct {
 
 // Problem is a code of package fault, with what its text needs.
 type Problem struct {
-	Code string   `json:"code"`
-	Args []string `json:"args,omitempty"`
+	Code string `json:"code"`
+	Args []any  `json:"args,omitempty"` // strings and whole numbers
 }
 
 // Fault returns it as package fault has it.
 func (p Problem) Fault(field string) fault.Fault {
 	f := fault.Fault{Field: field, Code: p.Code}
 	for _, a := range p.Args {
+		if n, ok := a.(float64); ok { // JSON has no other
+			a = int(n)
+		}
 		f.Args = append(f.Args, a)
 	}
 	return f

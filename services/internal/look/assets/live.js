@@ -73,7 +73,9 @@
 
   /** @param {{[key: string]: Field}} fields */
   const apply = (fields) => {
-    if (fields.shape && fields.shape.s !== page.dataset.state) { reload(); return; }
+    // A page without a shape has the same parts always: what somebody types stays.
+    const shape = fields[page.dataset.live || ""];
+    if (shape && shape.s !== page.dataset.state) { reload(); return; }
     /** @type {string[]} */
     const news = [];
     for (const [key, f] of Object.entries(fields)) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/nic"
 	"github.com/parley-meet/parley/services/internal/portalctl"
 	"github.com/parley-meet/parley/services/internal/terminal"
+	"github.com/parley-meet/parley/services/internal/zonectl"
 )
 
 // runSerial serves the terminals until ctx ends. listen is where the other
@@ -43,6 +45,7 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 		Network:      &netclient.Client{Path: netclient.Socket},
 		Store:        keeper.Store,
 		Hasher:       keeper.Hasher,
+		Zone:         askZone,
 		Interfaces:   nic.List,
 		Dir:          layout.CredentialDir,
 		ConnectorDir: layout.ConnectorDir,
@@ -82,4 +85,9 @@ func runSerial(ctx context.Context, log *slog.Logger, line *liveness.Line, termi
 // askPortal asks the portal that runs here, where one does.
 func askPortal(ctx context.Context, req portalctl.Request) (portalctl.Answer, error) {
 	return portalctl.Ask(ctx, portalctl.Socket, req)
+}
+
+// askZone asks the process that holds the membership in the zone.
+func askZone(ctx context.Context, req zonectl.Request) (zonectl.Answer, error) {
+	return zonectl.Ask(ctx, zonectl.Socket(os.Getenv("PARLEY_ROLE")), req)
 }

@@ -46,6 +46,7 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 		Store:        credential.NewStore(),
 		Hasher:       credential.NewHasher(waitingLogins),
 		Interfaces:   nic.List,
+		Zone:         askZone,
 		Dir:          layout.CredentialDir,
 		ConnectorDir: layout.ConnectorDir,
 		Log:          log,
