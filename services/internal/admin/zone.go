@@ -16,6 +16,9 @@ import (
 // zoneLimit is for an answer of the zone controller's.
 const zoneLimit = 3 * time.Second
 
+// maxTopic is how much of a topic is shown.
+const maxTopic = 120
+
 // Zone returns how the appliance's zone is; zonectl.Away is that nobody answers.
 func (a *Admin) Zone(ctx context.Context) zonectl.State {
 	ctx, cancel := context.WithTimeout(ctx, zoneLimit)
@@ -42,7 +45,11 @@ func (a *Admin) Trials(ctx context.Context, who Actor) ([]zonectl.Trial, error) 
 	if err != nil {
 		return nil, err
 	}
-	return append([]zonectl.Trial{}, r.Trials...), nil
+	list := append([]zonectl.Trial{}, r.Trials...)
+	for i := range list {
+		list[i].Topic = clean(list[i].Topic, maxTopic)
+	}
+	return list, nil
 }
 
 // NewTrial makes a trial meeting; an empty topic is allowed.
@@ -61,6 +68,7 @@ func (a *Admin) NewTrial(ctx context.Context, who Actor, topic string) (zonectl.
 			return "", errors.New("zone: no meeting in the answer")
 		}
 		t = r.Trials[0]
+		t.Topic = clean(t.Topic, maxTopic)
 		return t.Number, nil
 	})
 	return t, err
@@ -86,11 +94,11 @@ func (a *Admin) askZone(ctx context.Context, req zonectl.Request) (zonectl.Answe
 	case err == nil, fault.Of(err) != nil, errors.Is(err, zonectl.ErrUnknown):
 		return r, err
 	case errors.Is(err, zonectl.ErrPortal):
-		return r, fault.New("", "trial-portal")
+		return r, fault.New("", "trials-portal")
 	case errors.Is(err, zonectl.ErrMany):
-		return r, fault.New("", "trial-many")
+		return r, fault.New("", "trials-many")
 	case errors.Is(err, zonectl.ErrRole):
-		return r, fault.New("", "trial-role")
+		return r, fault.New("", "trials-role")
 	}
 	return r, fmt.Errorf("%w: %w", ErrAway, err)
 }
@@ -120,7 +128,7 @@ func (a *Admin) trialHost(ctx context.Context) (string, error) {
 		}
 	}
 	if !at.IsValid() {
-		return "", fault.New("", "trial-address")
+		return "", fault.New("", "trials-address")
 	}
 	return linkHost(s.Outside(at)), nil
 }

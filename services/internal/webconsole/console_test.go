@@ -24,6 +24,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/credential"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/netclient"
+	"github.com/parley-meet/parley/services/internal/zonectl"
 )
 
 func TestLogin(t *testing.T) {
@@ -398,7 +399,7 @@ func TestStream(t *testing.T) {
 		t.Fatalf("%s %s: %v", name, data, err)
 	}
 	// What the page shows are the same fields.
-	body := b.get("/").body + b.get("/services").body
+	body := b.get("/").body + b.get("/services").body + b.get("/configure").body
 	for k := range all {
 		if !strings.Contains(body, `data-live="`+k+`"`) {
 			t.Errorf("the page has no field %q", k)
@@ -531,6 +532,7 @@ type oneAccount struct{ admin.Administrator }
 func (oneAccount) Stamp(name string) (account.Account, string, error) {
 	return account.Account{Name: name, Authority: account.Operate}, "s", nil
 }
+func (oneAccount) Zone(context.Context) zonectl.State                 { return zonectl.State{Phase: zonectl.Away} }
 func (oneAccount) Network(context.Context) (*netclient.Status, error) { return nil, admin.ErrAway }
 func (oneAccount) Notices(context.Context) ([]string, error)          { return nil, nil }
 func (oneAccount) Connector(context.Context) (admin.Connector, error) { return admin.Connector{}, nil }
