@@ -9,6 +9,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -172,6 +174,29 @@ func secret(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// The way to the portal is the proxy's, where there is one.
+func TestProxy(t *testing.T) {
+	z := bustest.New(t)
+	m := newMachine(t, link.Controller, z.Portal.Roots())
+	m.token(z.Token)
+	asked := make(chan string, 100)
+	m.proxy = func(r *http.Request) (*url.URL, error) {
+		asked <- r.URL.Host
+		return url.Parse("http://anna:secret@127.0.0.1:1")
+	}
+	m.start()
+	s := m.until("a problem", problem("member-unreachable"))
+	if text := s.Problem.Args[0].(string); !strings.Contains(text, "127.0.0.1:1") || strings.Contains(text, "secret") {
+		t.Error(text)
+	}
+	if host := <-asked; host != strings.TrimPrefix(z.Portal.Server.URL, "https://") {
+		t.Error(host)
+	}
+	if strings.Contains(m.logs.String(), "secret") {
+		t.Error("the proxy's password is in the logs")
+	}
 }
 
 // Who is taken out of the zone knows nothing more of it, and comes back with

@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,6 +35,7 @@ type machine struct {
 	dir, set string
 	role     link.Role
 	roots    *x509.CertPool
+	proxy    func(*http.Request) (*url.URL, error)
 	logs     *logtest.Buffer
 
 	*Member
@@ -51,7 +54,7 @@ func newMachine(t *testing.T, role link.Role, roots *x509.CertPool) *machine {
 func (m *machine) start() *machine {
 	m.t.Helper()
 	member, err := New(Config{Role: m.role, Host: "zc-1", Version: "1.2.3", Dir: m.dir, Settings: m.set, Log: slog.New(slog.NewTextHandler(m.logs, nil)),
-		Roots: func() *x509.CertPool { return m.roots },
+		Roots: func() *x509.CertPool { return m.roots }, Proxy: m.proxy,
 		Status: func() link.Status {
 			m.mu.Lock()
 			defer m.mu.Unlock()
