@@ -23,10 +23,11 @@ type packet struct {
 }
 
 // Depth of the cache of each layer, packets: about two seconds of a fast stream,
-// and what a NACK may ask for.
+// and what a NACK may ask for. A slow one keeps no more than keepFor.
 const (
 	videoCache = 1024
 	audioCache = 64
+	keepFor    = 2 * time.Second
 )
 
 // Source says what a track shows.
@@ -87,8 +88,9 @@ type Layer struct {
 	known    int64         // rate when it was last heard, bit/s
 
 	// The cache is read by those who resend, under a lock of its own.
-	mu    sync.Mutex
-	cache []*packet
+	mu     sync.Mutex
+	cache  []*packet
+	oldest uint64 // number from which on it may hold something
 }
 
 // start is where extended sequence numbers begin, so that what came before the
@@ -120,7 +122,21 @@ func (l *Layer) keep(p *packet) {
 		}
 		l.cache = make([]*packet, n)
 	}
-	l.cache[p.index%uint64(len(l.cache))] = p
+	n := uint64(len(l.cache))
+	l.cache[p.index%n] = p
+	if l.oldest == 0 || l.oldest+n <= p.index {
+		l.oldest = max(p.index, n) - n + 1
+	}
+	for l.oldest < p.index {
+		q := &l.cache[l.oldest%n]
+		if *q != nil && (*q).index <= l.oldest {
+			if (*q).index == l.oldest && p.at-(*q).at <= keepFor {
+				break
+			}
+			*q = nil
+		}
+		l.oldest++
+	}
 	l.mu.Unlock()
 }
 

@@ -31,6 +31,8 @@ type Peer struct {
 	clock    cc.Wall
 	rttIn    time.Duration
 	slab     []byte
+	slabSize int
+	slabAt   time.Duration // when it was made
 	run      []*packet
 	received Received
 	lossUp   Losses
@@ -100,14 +102,23 @@ type inStream struct {
 // Bounds of a peer.
 const (
 	maxStreams = 32 // SSRCs that are media of it
-	slabSize   = 64 << 10
+	// A slab lives as long as any packet in it: it is as large as what comes in half
+	// a second, within bounds, bytes.
+	minSlab, maxSlab = 4 << 10, 64 << 10
+	slabFor          = 500 * time.Millisecond
 )
 
-// open opens a packet into the slab: one allocation for some fifty packets. A slab
-// lives as long as any packet in it.
-func (p *Peer) open(b []byte) ([]byte, error) {
+// open opens a packet into the slab: one allocation for many packets.
+func (p *Peer) open(b []byte, now time.Duration) ([]byte, error) {
 	if len(b) > len(p.slab) {
-		p.slab = make([]byte, slabSize)
+		switch took := now - p.slabAt; {
+		case took < slabFor/2:
+			p.slabSize = min(2*p.slabSize, maxSlab)
+		case took > 2*slabFor:
+			p.slabSize /= 2
+		}
+		p.slabSize = max(p.slabSize, minSlab)
+		p.slab, p.slabAt = make([]byte, p.slabSize), now
 	}
 	clear, err := p.crypt.OpenRTP(p.slab[:0:len(b)], b)
 	if err != nil {
@@ -174,7 +185,7 @@ func (p *Peer) flushRun(out *wire.Out, now time.Duration, l *Layer) {
 
 // rtp takes a packet of media: it opens it, finds its layer, and keeps it.
 func (p *Peer) rtp(out *wire.Out, now time.Duration, b []byte) (*Layer, *packet) {
-	clear, err := p.open(b)
+	clear, err := p.open(b, now)
 	if err != nil {
 		p.received.Dropped++
 		return nil, nil

@@ -61,7 +61,7 @@ const maxRuns = 24
 
 // numbered is what a packet's payload was rewritten to, for a resend.
 type numbered struct {
-	n   uint64
+	n   uint32 // the low half of the number
 	ids codec.IDs
 }
 
@@ -73,7 +73,7 @@ func (s *Slot) remember(n uint64, ids codec.IDs) {
 	if s.numbers == nil {
 		s.numbers = make([]numbered, numbersKept)
 	}
-	s.numbers[n%numbersKept] = numbered{n, ids}
+	s.numbers[n%numbersKept] = numbered{uint32(n), ids}
 }
 
 // number gives the number with which a packet of a layer goes out.
@@ -376,7 +376,7 @@ func (s *Slot) resend(out *wire.Out, now time.Duration, seq uint16) bool {
 func (s *Slot) writeAgain(out *wire.Out, now time.Duration, r *run, p *packet, n uint64) {
 	peer := s.peer
 	rewritten := p.info.PictureBits > 0 || p.info.HasTL0
-	if rewritten && (s.numbers == nil || s.numbers[n%numbersKept].n != n) {
+	if rewritten && (s.numbers == nil || s.numbers[n%numbersKept].n != uint32(n)) {
 		return // too long ago
 	}
 	b := out.Buffer(maxOutHeader + 2 + len(p.payload) + wire.Overhead)
