@@ -292,3 +292,37 @@ func TestNoRouter(t *testing.T) {
 		t.Errorf("a session that goes on: %s", got)
 	}
 }
+
+// Many WebSockets with one ticket are one person: the others stay strangers.
+func TestOneTicket(t *testing.T) {
+	r := newRig(t, 1, 1)
+	k, hc := r.controllers[0], browser()
+	r.join("m1", "host", ticket.Host, k)
+	text := r.ticket("m1", "mallory", ticket.Guest)
+	const many = 50
+	for range many {
+		ws, _, err := k.dial(t.Context(), hc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ws.CloseNow()
+		if err := ws.Write(t.Context(), websocket.MessageText, []byte(opens(signal.Open{Ticket: text}))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bustest.Eventually(t, "all have come to the router", func() bool { _, links := k.pagesNow(); return links == many+1 })
+	bustest.Eventually(t, "one is let in", func() bool {
+		k.waiting.mu.Lock()
+		defer k.waiting.mu.Unlock()
+		return k.waiting.n == many-1
+	})
+	k.door.mu.Lock()
+	strangers, all := k.door.order.Len(), len(k.door.guests)
+	k.door.mu.Unlock()
+	if all-strangers > 3 { // the host, mallory, the router's bus
+		t.Errorf("%d connections are kept", all-strangers)
+	}
+	if n := r.routers[0].hall.Load().Participants; n != 2 {
+		t.Errorf("%d participants", n)
+	}
+}

@@ -150,7 +150,7 @@ func (s *Server) closePages(which func(*page) bool, why string) {
 // here: the frame says it too.
 func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
 	z := s.current()
-	if z == nil {
+	if z == nil || !z.trusts() {
 		s.refuse("no zone")
 		unavailable(w)
 		return
@@ -187,14 +187,17 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.forget(p)
-	link, open, err := p.open(ctx)
+	// A page is somebody when its router has answered: a ticket has one link at a
+	// time there, however many WebSockets come with it.
+	link, open, err := p.open(ctx, func() {
+		leave()
+		g.keep()
+	})
 	if err != nil {
 		p.no(ctx, err)
 		return
 	}
 	defer link.Cut()
-	leave()
-	g.keep()
 	var writer sync.WaitGroup
 	defer writer.Wait()
 	defer cancel()
@@ -234,8 +237,9 @@ func (s *Server) goodOrigin(z *zone, r *http.Request) bool {
 // errStrange is of a first frame that no page sends.
 var errStrange = refusal(signal.Garbled)
 
-// open reads the first frame and makes the link to the meeting's router.
-func (p *page) open(ctx context.Context) (*carrier.Link, []byte, error) {
+// open reads the first frame and makes the link to the meeting's router. answered
+// is called when that has let somebody in.
+func (p *page) open(ctx context.Context, answered func()) (*carrier.Link, []byte, error) {
 	first, stop := context.WithTimeout(ctx, openTime)
 	kind, b, err := p.ws.Read(first)
 	stop()
@@ -266,9 +270,14 @@ func (p *page) open(ctx context.Context) (*carrier.Link, []byte, error) {
 	p.s.mu.Lock()
 	p.router = at.Router
 	p.s.mu.Unlock()
-	var answered sync.Once
+	var once sync.Once
 	link, err := p.zone.carrier.Open(meeting, at, func(frame []byte, last bool) {
-		answered.Do(func() { p.ws.SetReadLimit(signal.MaxFrame) })
+		if !last {
+			once.Do(func() {
+				p.ws.SetReadLimit(signal.MaxFrame)
+				answered()
+			})
+		}
 		p.out.put(frame, last)
 	})
 	return link, b, err

@@ -233,6 +233,13 @@ func (z *zone) tell(st member.State) {
 	}
 }
 
+// trusts reports whether it is known who signs the zone's tickets.
+func (z *zone) trusts() bool {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.issuer != ""
+}
+
 // origin is where browsers reach a controller: by its public name, or else at its
 // first address.
 func origin(p link.Peer, port uint16) string {
@@ -396,11 +403,11 @@ func (z *zone) verify(ctx context.Context, text string) (string, error) {
 		z.mu.Lock()
 		issuer, keys := z.issuer, z.keys
 		z.mu.Unlock()
+		if issuer == "" {
+			return "", errAway
+		}
 		now := time.Now()
 		c, err := ticket.Verify(text, keys, ticket.Expect{Issuer: issuer, Zone: z.id}, now)
-		if err == nil && issuer == "" {
-			err = ticket.ErrIssuer // nobody has told yet
-		}
 		if errors.Is(err, ticket.ErrKey) {
 			c, err = z.carrier.VerifyPass(text, z.id)
 			if errors.Is(err, ticket.ErrKey) && now.Sub(z.born) < settleTime {
