@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ type office struct {
 	key      ticket.Key
 	keys     []byte // JWKS
 	cert     tls.Certificate
+	shown    atomic.Pointer[tls.Certificate]
 	cpu      func() float64
 	limit    int
 	machines []link.Credentials
@@ -76,6 +78,7 @@ func newOffice(t *testing.T, routers int) *office {
 	if o.cert, err = tls.X509KeyPair([]byte(cred.Certificate), []byte(cred.Key)); err != nil {
 		t.Fatal(err)
 	}
+	o.show(o.cert)
 	o.carrier = carrier.NewController(carrier.ControllerConfig{Bus: o.ctrl.Conn, Log: bustest.Logger(t, "carrier")})
 	o.view = placement.NewView(bustest.Logger(t, "view"))
 	o.ctrl.Conn.Subscribe(carrier.Topic, o.carrier.Hear)
@@ -84,6 +87,9 @@ func newOffice(t *testing.T, routers int) *office {
 	bustest.Running(t, o.view.Run)
 	return o
 }
+
+// show has routers show a certificate from now on.
+func (o *office) show(c tls.Certificate) { o.shown.Store(&c) }
 
 // machine makes the nth appliance; nothing of it runs.
 func (o *office) machine(n int) *machine {
@@ -97,7 +103,7 @@ func (o *office) machine(n int) *machine {
 	var err error
 	m.a, err = NewAppliance(ApplianceConfig{
 		Zone: m.zone, Version: "1.2.3", Host: fmt.Sprint("mmr", n), Limit: o.limit,
-		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &o.cert, nil },
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return o.shown.Load(), nil },
 		Figures:     filepath.Join(m.dir, "figures.sock"),
 		Web:         filepath.Join(m.dir, "web.sock"),
 		Handover:    filepath.Join(m.dir, "handover.sock"),
