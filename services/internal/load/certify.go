@@ -79,11 +79,15 @@ func Judge(r Result, loopback bool, cores float64) Limit {
 	return why
 }
 
+// fewest participants make a meeting: one alone receives nothing.
+const fewest = 2
+
 // Search finds how many participants are carried: steps that grow by a half until
 // one is too many, then halves of what is between, to a twentieth. Try says why n
-// are too many, or LimitNone.
+// are too many, or LimitNone. There are fewest at least, or none is carried.
 func Search(first, most int, try func(n int) (Limit, error)) (carried int, limit Limit, failed int, err error) {
-	first = min(max(first, 1), most)
+	most = max(most, fewest)
+	first = min(max(first, fewest), most)
 	for n := first; ; {
 		why, err := try(n)
 		if err != nil {
@@ -99,10 +103,10 @@ func Search(first, most int, try func(n int) (Limit, error)) (carried int, limit
 			return carried, LimitNone, 0, nil
 		case failed == 0:
 			n = min(n+max(n/2, 1), most)
-		case failed-carried <= max(failed/20, 1):
+		case failed-carried <= max(failed/20, 1), failed == fewest:
 			return carried, limit, failed, nil
 		default:
-			n = carried + (failed-carried)/2
+			n = max(carried+(failed-carried)/2, fewest)
 		}
 	}
 }

@@ -21,10 +21,10 @@ func TestSearch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		truth := rapid.IntRange(0, 600).Draw(t, "truth")
 		first := rapid.IntRange(1, 50).Draw(t, "first")
-		most := rapid.IntRange(1, 500).Draw(t, "most")
+		most := rapid.IntRange(fewest, 500).Draw(t, "most")
 		tries := 0
 		carried, limit, failed, err := Search(first, most, func(n int) (Limit, error) {
-			if tries++; n < 1 || n > most {
+			if tries++; n < fewest || n > most {
 				t.Fatalf("%d participants were tried of %d", n, most)
 			}
 			if n > truth {
@@ -39,7 +39,9 @@ func TestSearch(t *testing.T) {
 			t.Fatalf("%d are carried, and %d can be", carried, truth)
 		case truth >= most && (carried != most || limit != LimitNone):
 			t.Fatalf("%d of %d, limit %q", carried, most, limit)
-		case truth < most && (limit != LimitRouter || failed <= truth || failed-carried > max(failed/20, 1)):
+		case truth < fewest && (carried != 0 || failed != fewest || limit != LimitRouter):
+			t.Fatalf("%d are carried and %d are not, truth %d", carried, failed, truth)
+		case truth >= fewest && truth < most && (limit != LimitRouter || failed <= truth || failed-carried > max(failed/20, 1)):
 			t.Fatalf("%d are carried and %d are not, truth %d, limit %q", carried, failed, truth, limit)
 		case tries > 40:
 			t.Fatalf("%d tries", tries)
@@ -140,6 +142,8 @@ func TestTrialTickets(t *testing.T) {
 		switch asked++; {
 		case q.Code == "gone":
 			http.Error(w, "no", http.StatusNotFound)
+		case q.Code == "portal":
+			http.Error(w, "no", http.StatusConflict)
 		case q.Code == "odd":
 			w.Write([]byte("{}"))
 		case q.Code == "bad":
@@ -162,7 +166,7 @@ func TestTrialTickets(t *testing.T) {
 	if got, err := get("abc"); got != "abc Load 5" || err != nil || asked != 2 {
 		t.Errorf("%q, %v, asked %d times", got, err, asked)
 	}
-	for code, want := range map[string]string{"gone": "make another one", "odd": "no ticket", "bad": "broken"} {
+	for code, want := range map[string]string{"gone": "make another one", "portal": "has a portal", "odd": "no ticket", "bad": "broken"} {
 		if _, err := get(code); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", code, err)
 		}

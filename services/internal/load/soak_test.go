@@ -211,7 +211,7 @@ func TestSoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := flat(list, limits); err != nil {
-		t.Errorf("after %d joins: %v", beats, err)
+		t.Fatalf("after %d joins: %v", beats, err)
 	}
 	r, err := c.Measure(t.Context(), time.Second, 0, nil)
 	if err != nil || r.Packets == 0 || r.Cut > 0 {
@@ -277,7 +277,7 @@ func TestCertify(t *testing.T) {
 	if v.Carried == 8 && v.Limit != load.LimitPlaces {
 		t.Errorf("limit %q", v.Limit)
 	}
-	if v.Carried > 0 && v.Best.Packets == 0 || v.Carried == 0 && v.Beyond.Packets == 0 {
+	if v.Carried > 0 && v.Best.Packets == 0 {
 		t.Errorf("nothing was measured: %+v", v)
 	}
 }

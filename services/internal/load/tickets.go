@@ -93,6 +93,8 @@ func trialTicket(ctx context.Context, client *http.Client, at, code, name string
 		return "", min(time.Duration(s)*time.Second, slowest), nil
 	case http.StatusNotFound:
 		return "", 0, fmt.Errorf("POST %s: no trial meeting has this link any more: make another one on the console", at)
+	case http.StatusConflict:
+		return "", 0, fmt.Errorf("POST %s: the appliance has a portal, and trial meetings are for those without one: certify before its token is saved, or take the token away for that time", at)
 	default:
 		return "", 0, fmt.Errorf("POST %s: %s: %s", at, a.Status, bytes.TrimSpace(b[:min(len(b), 300)]))
 	}
