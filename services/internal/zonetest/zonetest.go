@@ -22,6 +22,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,8 @@ type task struct {
 	Port        uint16         // of controllers
 	Media       []uint16
 	Origins     []string
+	Certificate string // for browsers and TURN, PEM
+	Key         string
 }
 
 // Main runs this program as a process of a zone, if it was started as one, and
@@ -80,7 +83,7 @@ func run(in io.Reader) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stdout, nil))
-	cert, err := tls.X509KeyPair([]byte(k.Credentials.Certificate), []byte(k.Credentials.Key))
+	cert, err := tls.X509KeyPair([]byte(k.Certificate), []byte(k.Key))
 	if err != nil {
 		return err
 	}
@@ -160,10 +163,27 @@ func New(t testing.TB, controllers, routers int) *Zone {
 		z.id = p.task.Credentials.Zone
 		p.task.Config = b.Told(p.task.Credentials.Appliance, at...)
 		p.task.Config.Portal, p.task.Config.Keys, p.task.Origins = Issuer, keys, origins
+		p.certify()
 		p.Start()
 	}
 	z.Ready()
 	return z
+}
+
+// certify gives it a certificate that has its address.
+func (p *Process) certify() {
+	p.t.Helper()
+	dir := p.t.TempDir()
+	if err := load.Trial(dir, p.task.At.Addr().String()); err != nil {
+		p.t.Fatal(err)
+	}
+	for name, to := range map[string]*string{"cert.pem": &p.task.Certificate, "key.pem": &p.task.Key} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		*to = string(b)
+	}
 }
 
 // freePort is one that nobody has at an address, as far as can be known.
