@@ -91,7 +91,8 @@ export class Meeting {
       message: (m) => this.message(m),
       state: (open) => { this.linked = open; this.trouble(); },
       closed: (code) => this.closed(code),
-      keep: (session) => keep({ session, ticket: undefined }),
+      // No other router has seen the ticket: until there is a pass, it is one.
+      keep: (session) => keep({ session, ticket: undefined, pass: kept.ticket || kept.pass }),
     });
   }
 
@@ -102,7 +103,7 @@ export class Meeting {
     if (comeBack.has(code) && kept.pass && claims(kept.pass).expires > now && this.came.length < rejoins) {
       this.came.push(now);
       const ticket = kept.pass;
-      keep({ session: undefined, pass: undefined });
+      keep({ session: undefined }); // the next router that is lost may need it again
       this.forget();
       this.open({ ticket });
       return;
