@@ -155,6 +155,54 @@ func TestPasses(t *testing.T) {
 	})
 }
 
+// A router that is lost has given its key for its own meetings: what it signs for
+// another one, or for another zone, lets nobody in.
+func TestForeignPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		defer w.Close(signal.Stopping)
+		key, err := meeting.NewPassKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := &meeting.Kept{Run: "r", Settings: meeting.Defaults(ticket.Meeting{}), Passes: []meeting.PassKey{
+			{ID: key.ID, Public: key.Private.Public().(ed25519.PublicKey), Until: time.Now().Add(time.Hour)}}}
+		w.Expect("m1", 1, k)
+		w.Expect("m2", 1, &meeting.Kept{Run: "r2", Settings: meeting.Defaults(ticket.Meeting{})})
+		if code := w.come("x", w.ticket("m3", "xenia")); code != "" {
+			t.Fatal(code)
+		}
+		link := byte('a')
+		try := func(name, id string, want signal.Code, change func(*ticket.Claims)) {
+			t.Helper()
+			now := time.Now()
+			c := ticket.Claims{Issuer: meeting.PassIssuer(zone), Zone: zone, Subject: "anna", ID: ticket.NewID(), Account: "a", Name: "Anna", Role: ticket.Host,
+				Meeting: ticket.Meeting{ID: id, Number: "100000001", JoinBeforeHost: true}, Issued: now, Expires: now.Add(ticket.TTL)}
+			if change != nil {
+				change(&c)
+			}
+			text, err := ticket.Sign(key, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			link++
+			if code := w.come(signal.Link(link), text); code != want {
+				t.Errorf("%s: %q, want %q", name, code, want)
+			}
+		}
+		try("a meeting that was another router's", "m2", signal.BadTicket, nil)
+		try("a meeting that runs here", "m3", signal.BadTicket, nil)
+		try("a meeting that nobody knows", "m4", signal.BadTicket, nil)
+		try("another zone", "m1", signal.BadTicket, func(c *ticket.Claims) { c.Zone = "z2" })
+		try("in the name of another zone", "m1", signal.BadTicket, func(c *ticket.Claims) { c.Issuer = meeting.PassIssuer("z2") })
+		try("in the name of the portal", "m1", signal.BadTicket, func(c *ticket.Claims) { c.Issuer = issuer })
+		try("its own", "m1", "", nil)
+		try("its own, which runs now", "m1", "", nil)
+		time.Sleep(time.Hour)
+		try("too late", "m1", signal.BadTicket, nil)
+	})
+}
+
 // What is kept is told when it changes, else each KeepEvery, and no more when the
 // meeting has ended by itself; it has the keys of passes. What a controller knows
 // of a meeting counts for a minute, and the higher epoch.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -94,8 +95,12 @@ func (o *office) show(c tls.Certificate) { o.shown.Store(&c) }
 // machine makes the nth appliance; nothing of it runs.
 func (o *office) machine(n int) *machine {
 	o.t.Helper()
-	cred := o.machines[n]
-	cfg := o.Told(cred.Appliance, o.ctrl)
+	return o.machineOf(o.machines[n], o.Told(o.machines[n].Appliance, o.ctrl), n)
+}
+
+// machineOf makes one with credentials and what the portal has told of the zone.
+func (o *office) machineOf(cred link.Credentials, cfg link.Config, n int) *machine {
+	o.t.Helper()
 	cfg.Portal, cfg.Keys = issuer, o.keys
 	m := &machine{id: cred.Appliance, dir: o.t.TempDir(), addrs: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, byte(11 + n)})}}
 	m.zone = membertest.New(member.State{Settings: connector.New(), Credentials: &cred, Config: &cfg})
@@ -118,7 +123,7 @@ func (o *office) machine(n int) *machine {
 			defer m.mu.Unlock()
 			return slices.Clone(m.addrs), nil
 		},
-		Media: []uint16{free(o.t, "udp").Port()}, HTTPS: m.web, Bus: o.Port, CPU: o.cpu,
+		Media: []uint16{free(o.t, "udp").Port()}, HTTPS: m.web, Bus: o.Port, Controller: netip.AddrFrom4([4]byte{127, 0, 0, 2}), CPU: o.cpu,
 	})
 	if err != nil {
 		o.t.Fatal(err)
@@ -428,6 +433,28 @@ func TestTwice(t *testing.T) {
 	}
 	if code := anna.closed(); code != signal.Moved {
 		t.Errorf("closed by %s", code)
+	}
+}
+
+// The router of a controller VM takes part with the controller's credentials, in the
+// role of a router. It finds its own controller though the portal has not told where
+// that is; and it opens no 443 where both have one address.
+func TestControllerVM(t *testing.T) {
+	o := newOffice(t, 1)
+	cfg := o.Told(o.ctrl.Cred.Appliance)
+	for i := range cfg.Appliances {
+		cfg.Appliances[i].Addresses = nil
+	}
+	m := o.machineOf(o.ctrl.Cred, cfg, 5)
+	bustest.Running(t, m.a.Run)
+	o.known(m)
+	anna := o.join("m1", "anna", ticket.Host)
+	if anna.role != ticket.Host {
+		t.Errorf("Anna is %s", anna.role)
+	}
+	if c, err := net.Dial("tcp", netip.AddrPortFrom(m.addrs[0], m.web).String()); err == nil {
+		c.Close()
+		t.Error("443 of the shared address is open")
 	}
 }
 
