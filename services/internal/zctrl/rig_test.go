@@ -271,19 +271,25 @@ func browser() *http.Client {
 // join has somebody come in by controllers, the first one first.
 func (r *rig) join(id, name string, role ticket.Role, by ...*tested) *person {
 	r.t.Helper()
-	text := r.ticket(id, name, role)
-	p := &person{t: r.t, client: signal.NewClient(text, time.Now()), pass: text}
+	var at []netip.AddrPort
 	for _, k := range by {
-		p.origins = append(p.origins, k.at)
+		at = append(at, k.at)
 	}
+	return comes(r.t, name, r.ticket(id, name, role), at...)
+}
+
+// comes has somebody come in with a ticket.
+func comes(t *testing.T, name, text string, at ...netip.AddrPort) *person {
+	t.Helper()
+	p := &person{t: t, client: signal.NewClient(text, time.Now()), pass: text, origins: at}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		p.run(ctx)
 	}()
-	r.t.Cleanup(func() { cancel(); <-done })
-	bustest.Eventually(r.t, name+" has joined", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.joined > 0 })
+	t.Cleanup(func() { cancel(); <-done })
+	bustest.Eventually(t, name+" has joined", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.joined > 0 })
 	return p
 }
 
