@@ -48,6 +48,10 @@ type Config struct {
 	// PassKey signs passes, for somebody's way back by another router; without one
 	// there are none, and pages use the portal's ticket.
 	PassKey ticket.Key
+	// Placed says that a meeting begins here only where a controller has placed it
+	// (Expect): another one might run elsewhere, and would be taken away by whoever
+	// knocks here with a ticket. Else any good ticket begins its meeting.
+	Placed bool
 	// Busy says that the machine has no power for one participant more, whatever the
 	// limit is; nil: the limit alone counts. It is asked from BusyFrom participants
 	// on: it is not fewer who make a machine busy. It must not wait.
@@ -261,6 +265,9 @@ func (h *Hall) enter(text string, now time.Time) (*held, meeting.Entry, []meetin
 	}
 	m := h.meetings[c.Meeting.ID]
 	if m == nil {
+		if h.cfg.Placed && h.expects(c.Meeting.ID, now) == nil {
+			return nil, meeting.Entry{}, nil, none, ErrCode(signal.Moved)
+		}
 		if h.draining {
 			return nil, meeting.Entry{}, nil, none, ErrCode(signal.Stopping)
 		}

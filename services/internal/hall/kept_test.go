@@ -203,6 +203,24 @@ func TestForeignPass(t *testing.T) {
 	})
 }
 
+// Where controllers place meetings, nobody begins one by knocking at the router.
+func TestPlaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.Placed = true })
+		defer w.Close(signal.Stopping)
+		if code := w.come("a", w.ticket("m1", "anna")); code != signal.Moved {
+			t.Errorf("not placed: %q", code)
+		}
+		w.Expect("m1", 5, nil)
+		if code := w.come("b", w.ticket("m1", "anna")); code != "" {
+			t.Errorf("placed: %q", code)
+		}
+		if code := w.come("c", w.ticket("m1", "boris")); code != "" {
+			t.Errorf("it runs: %q", code)
+		}
+	})
+}
+
 // What is kept is told when it changes, else each KeepEvery, and no more when the
 // meeting has ended by itself; it has the keys of passes. What a controller knows
 // of a meeting counts for a minute, and the higher epoch.

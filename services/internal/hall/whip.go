@@ -67,6 +67,8 @@ func refusal(err error) error {
 		return &whip.Refusal{Status: http.StatusUnauthorized, Text: "the ticket is not good: expired, or not for this zone"}
 	case signal.Used:
 		return &whip.Refusal{Status: http.StatusUnauthorized, Text: "the ticket was used before"}
+	case signal.Moved:
+		return &whip.Refusal{Status: http.StatusNotFound, Text: "the meeting does not run at this router: it begins with the first person on its page"}
 	case signal.Full, signal.Crowded:
 		return &whip.Refusal{Status: http.StatusServiceUnavailable, Text: "the router takes nobody more"}
 	}

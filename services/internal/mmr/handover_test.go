@@ -138,6 +138,9 @@ func TestShared(t *testing.T) {
 	if a := post("/signal", "junk", offer); a.StatusCode != http.StatusNotFound {
 		t.Errorf("what is the controller's: %s", a.Status)
 	}
+	if a := post("/whip", o.ticket(o.claims("m9", "encoder", ticket.Host)), offer); a.StatusCode != http.StatusNotFound {
+		t.Errorf("a meeting that may run elsewhere: %s", a.Status)
+	}
 	a := post("/whip", o.ticket(o.claims("m1", "encoder", ticket.Participant)), offer)
 	b, err := io.ReadAll(a.Body)
 	if err != nil || a.StatusCode != http.StatusCreated {

@@ -104,6 +104,7 @@ func (a *Appliance) start(st member.State, p plan) (*live, error) {
 		Limit:   a.cfg.Limit,
 		Trust:   func() (string, ticket.Set) { t := l.trust.Load(); return t.issuer, t.keys },
 		PassKey: pass,
+		Placed:  true,
 		Busy:    l.busy,
 		Changed: l.tells.Changed,
 		Began:   l.began,
