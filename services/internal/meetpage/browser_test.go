@@ -8,6 +8,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/parley-meet/parley/services/internal/browsertest"
+	"github.com/parley-meet/parley/services/internal/signal"
 	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
@@ -124,4 +125,81 @@ func TestMeet(t *testing.T) {
 	if got := boris.Value(`sessionStorage.getItem("meeting")`); strings.Contains(got, "secret") {
 		t.Errorf("after leaving the tab still has %s", got)
 	}
+}
+
+// A controller is lost: the page goes on by the other one of the zone, with the same
+// session, and media notices nothing. Then its network is another one: ICE begins
+// anew. What nobody looks at is not sent.
+func TestFailover(t *testing.T) {
+	w := newWorld(t)
+	anna, boris := w.browser("en"), w.browser("en")
+	w.arrive(anna, w.ticket("Anna", ticket.Host, nil))
+	anna.Value(`window.RTCPeerConnection = class extends RTCPeerConnection { constructor(...a) { super(...a); window.pc = this; } }, 1`)
+	anna.Value(`window.WebSocket = class extends WebSocket { constructor(u) { super(u); window.socket = String(u); } }, 1`)
+	anna.Run(chromedp.Click("[data-join]"))
+	w.connected(anna)
+	// Boris's browser plays no sound until he presses something.
+	w.arrive(boris, w.ticket("Boris", ticket.Guest, nil))
+	boris.Value(`HTMLAudioElement.prototype.play = () => Promise.reject(new DOMException("", "NotAllowedError")), 1`)
+	boris.Run(chromedp.Click("[data-join]"))
+	w.connected(boris)
+	sees(anna, "Boris", "camera")
+	sees(boris, "Anna", "camera")
+	boris.Until(`[...document.querySelectorAll("audio")].length === 3 && [...document.querySelectorAll("audio")].every((e) => e.paused)`)
+	boris.Value(`delete HTMLAudioElement.prototype.play`)
+	boris.Run(chromedp.Click(`[data-key="sound"] .small`))
+	hears(boris)
+
+	// Its figures are such as the router takes.
+	anna.Value(`import(document.querySelector('[href$="/stats.js"]').href).then(async (m) => { window.stats = m.figures(await pc.getStats(), null).stats; }), 1`)
+	anna.Until(`!!window.stats`)
+	m, err := signal.ParseUp([]byte(`{"kind":"stats",` + anna.Value(`JSON.stringify(stats)`)[1:]))
+	if s, ok := m.(*signal.Stats); err != nil || !ok || s.UpBits < 1000 || s.DownBits < 1000 || s.Protocol != "udp" || s.Relayed {
+		t.Errorf("figures: %+v, %v", m, err)
+	}
+
+	// What the page agreed on with the router.
+	if n := anna.Value(`pc.localDescription.sdp.length`); len(n) > 5 || n > "40000" && len(n) == 5 {
+		t.Errorf("the offer has %s bytes", n)
+	}
+	for _, want := range []string{"usedtx=1", "useinbandfec=1", "a=simulcast:recv l;m;h"} {
+		if got := anna.Value(`pc.remoteDescription.sdp.includes("` + want + `")`); got != "true" {
+			t.Errorf("the answer lacks %s:\n%s", want, anna.Value(`pc.remoteDescription.sdp`))
+		}
+	}
+	active := `pc.getSenders()[1].getParameters().encodings.map((e) => e.rid + ":" + e.active).join(" ")`
+	anna.Until(active + `.includes("true") && ` + active + `.includes("false")`)
+	boris.Size(360)
+	anna.Until(active + `.includes("true") && ` + active + `.includes("h:false")`)
+	t.Log(anna.Value(active))
+	boris.Size(1280)
+
+	// The controller goes, and the other one goes on.
+	frames := `document.querySelector('.tile:not(.self) video').getVideoPlaybackQuality().totalVideoFrames`
+	anna.Value(`window.before = ` + frames)
+	w.lost.Store(true)
+	w.breakLinks()
+	w.mendLinks()
+	anna.Until(`socket.startsWith("wss` + strings.TrimPrefix(w.also.URL, "https") + `/signal?m=m1")`)
+	w.connected(anna)
+	w.connected(boris)
+	press(boris, "chat")
+	boris.Run(chromedp.SendKeys("#say", "by the other one\r"))
+	anna.Until(`document.querySelector("[data-unread]").textContent === "1"`)
+	anna.Until(frames + ` > before + 20`)
+
+	// Another network: new ICE credentials, the same session.
+	ufrag := `/a=ice-ufrag:(\S+)/.exec(pc.localDescription.sdp)[1]`
+	anna.Value(`window.ufrag = ` + ufrag)
+	anna.Value(`dispatchEvent(new Event("online"))`)
+	anna.Until(ufrag + ` !== window.ufrag && pc.signalingState === "stable" && pc.connectionState === "connected"`)
+	anna.Value(`window.before = ` + frames)
+	anna.Until(frames + ` > before + 20`)
+
+	// The connection for media is gone for good: the session begins anew by itself.
+	anna.Value(`window.old = pc, pc.close(), 1`)
+	anna.Value(`Object.defineProperty(old, "connectionState", { value: "failed" }), old.onconnectionstatechange(), 1`)
+	anna.Until(`pc !== old && pc.connectionState === "connected"`)
+	sees(anna, "Boris", "camera")
+	sees(boris, "Anna", "camera")
 }

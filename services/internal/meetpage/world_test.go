@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,11 +36,12 @@ type world struct {
 	web  *httptest.Server
 	base string // of the router
 	key  ticket.Key
-	page http.Handler
+	also *httptest.Server // another controller
 
-	mu  sync.Mutex
-	cut context.CancelFunc
-	ctx context.Context // of WebSockets
+	lost atomic.Bool // the first controller, for WebSockets
+	mu   sync.Mutex
+	cut  context.CancelFunc
+	ctx  context.Context // of WebSockets
 }
 
 const (
@@ -115,7 +117,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w := &world{t: t, base: "https://" + cfg.HTTPS.String(), key: ticket.Key{ID: load.KeyID, Private: private}}
 	w.mendLinks()
-	w.page = New(Config{Log: quiet(), Portal: func() string { return testIssuer }})
+	page := New(Config{Log: quiet(), Portal: func() string { return testIssuer }, Origins: func() []string { return []string{w.also.URL} }})
 	to, err := url.Parse(w.base)
 	if err != nil {
 		t.Fatal(err)
@@ -126,12 +128,12 @@ func newWorld(t *testing.T) *world {
 		ErrorLog:  slog.NewLogLogger(quiet().Handler(), slog.LevelDebug),
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", w.page)
+	mux.Handle("/", page)
 	mux.HandleFunc("GET /signal", func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		ctx := w.ctx
 		w.mu.Unlock()
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || r.Host == w.web.Listener.Addr().String() && w.lost.Load() {
 			http.Error(rw, "cut", http.StatusBadGateway)
 			return
 		}
@@ -147,14 +149,16 @@ func newWorld(t *testing.T) *world {
 		}
 		_ = json.NewEncoder(rw).Encode(map[string]string{"ticket": w.ticket(in.Name, ticket.Host, nil)})
 	})
-	w.web = httptest.NewUnstartedServer(mux)
-	w.web.Config.ErrorLog = slog.NewLogLogger(quiet().Handler(), slog.LevelDebug)
-	w.web.StartTLS()
-	t.Cleanup(func() {
-		w.breakLinks()
-		w.web.CloseClientConnections()
-		w.web.Close()
-	})
+	for _, s := range []**httptest.Server{&w.web, &w.also} {
+		*s = httptest.NewUnstartedServer(mux)
+		(*s).Config.ErrorLog = slog.NewLogLogger(quiet().Handler(), slog.LevelDebug)
+		(*s).StartTLS()
+		t.Cleanup(func() {
+			w.breakLinks()
+			(*s).CloseClientConnections()
+			(*s).Close()
+		})
+	}
 	return w
 }
 

@@ -4,6 +4,7 @@
 import { Client } from "./session.js";
 
 const connectWithin = 10000; // milliseconds until a WebSocket that does not open is given up
+const restarting = 1012; // "service restart" (IANA's registry of close codes): this controller stops
 const delays = [0, 500, 1000, 2000, 4000, 8000];
 
 /** How long to wait before a try: at once, then longer and longer, each less up to
@@ -108,10 +109,11 @@ export class Link {
       if (m) this.on.message(m);
       this.pump();
     };
-    socket.onclose = () => {
+    socket.onclose = (e) => {
       clearTimeout(patience);
       if (this.socket !== socket) return;
       this.socket = null;
+      if (e.code === restarting && this.origins.length > 1) this.origins = [...this.origins.slice(1), origin];
       if (number) this.client.down(number, Date.now());
       this.pump();
     };

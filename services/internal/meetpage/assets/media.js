@@ -156,9 +156,14 @@ export class Media {
     }
     this.dirty = false;
     const ref = (this.asked = ++this.ref);
-    if (this.restart) this.pc.restartIce();
-    this.restart = false;
-    await this.pc.setLocalDescription();
+    try {
+      if (this.restart) this.pc.restartIce();
+      this.restart = false;
+      await this.pc.setLocalDescription();
+    } catch (e) {
+      this.give(e);
+      return;
+    }
     if (this.ended) return;
     /** @type {Record<string, Source>} */
     const sources = {};
@@ -173,9 +178,7 @@ export class Media {
     try {
       await this.pc.setRemoteDescription({ type: "answer", sdp: a.sdp });
     } catch (e) {
-      console.error(e);
-      this.end();
-      this.on.failed();
+      this.give(e);
       return;
     }
     this.asked = 0;
@@ -186,7 +189,13 @@ export class Media {
 
   /** An offer was refused. @param {number} ref */
   refused(ref) {
-    if (ref !== this.asked || this.ended) return;
+    if (ref === this.asked) this.give("the offer was refused");
+  }
+
+  /** Nothing more can be done with this connection. @param {unknown} why */
+  give(why) {
+    if (this.ended) return;
+    console.warn("media:", why);
     this.end();
     this.on.failed();
   }
@@ -313,8 +322,7 @@ export class Media {
         return;
       }
       if (this.tries++ >= restarts) {
-        this.end();
-        this.on.failed();
+        this.give("it does not connect");
         return;
       }
       this.restart = true;

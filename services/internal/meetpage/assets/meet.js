@@ -23,6 +23,7 @@ const comeBack = new Set(["meet-session", "meet-idle", "meet-overflow", "meet-ga
 /**
  * @typedef {object} Screens
  * @property {(code: string) => void} waiting
+ * @property {(slow: boolean) => void} slow the server does not answer
  * @property {(topic: string) => HTMLElement} inside
  * @property {(code: string, inside: boolean) => void} over
  */
@@ -61,8 +62,10 @@ export class Meeting {
     this.linked = false;
     this.flowing = "connecting";
     this.troubleSince = 0;
+    this.slowSince = 0; // the same before one is inside
     this.over = false;
     this.freshTries = 0;
+    this.why = ""; // the session before was lost
     /** @type {number[]} */
     this.came = []; // when a pass was used
     /** @type {import("./stats.js").Sums | null} */
@@ -86,13 +89,14 @@ export class Meeting {
   /** @param {{ticket: string} | {saved: import("./session.js").Saved}} from */
   open(from) {
     this.link?.stop();
+    // Where this router is lost, the ticket is good at another one until a pass comes.
+    if ("ticket" in from) keep({ pass: from.ticket });
     const others = (document.body.dataset.origins || "").split(" ").filter((o) => o && o !== location.origin);
     this.link = new Link(from, [location.origin, ...others], {
       message: (m) => this.message(m),
       state: (open) => { this.linked = open; this.trouble(); },
       closed: (code) => this.closed(code),
-      // No other router has seen the ticket: until there is a pass, it is one.
-      keep: (session) => keep({ session, ticket: undefined, pass: kept.ticket || kept.pass }),
+      keep: (session) => keep({ session, ticket: undefined }),
     });
   }
 
@@ -102,14 +106,15 @@ export class Meeting {
     this.came = this.came.filter((at) => now - at < rejoinWithin);
     if (comeBack.has(code) && kept.pass && claims(kept.pass).expires > now && this.came.length < rejoins) {
       this.came.push(now);
-      const ticket = kept.pass;
-      keep({ session: undefined }); // the next router that is lost may need it again
+      this.why ||= code;
+      keep({ session: undefined });
       this.forget();
-      this.open({ ticket });
+      this.open({ ticket: kept.pass });
       return;
     }
     this.end();
-    this.screens.over(code, !!this.joined);
+    // That the way back was none is not what one wants to know.
+    this.screens.over((code === "meet-used" || code === "meet-ticket") && this.why ? this.why : code, !!this.joined);
   }
 
   /** What the router told is no more. */
@@ -167,6 +172,7 @@ export class Meeting {
   enter(m) {
     this.forget();
     this.joined = m;
+    this.why = "";
     keep({ topic: m.topic, number: m.number });
     if (!this.root?.isConnected) this.furnish(m.topic || "");
     if (!this.room || !this.chat || !this.root) return;
@@ -498,7 +504,11 @@ export class Meeting {
 
   /** Shows how the connection is, and after a while what can be done. */
   trouble() {
-    if (!this.root?.isConnected || !this.room) return;
+    if (!this.root?.isConnected || !this.room) {
+      this.slowSince = this.linked ? 0 : this.slowSince || Date.now();
+      this.screens.slow(!this.linked && Date.now() - this.slowSince > longTrouble);
+      return;
+    }
     const state = !this.linked ? "lost" : this.flowing;
     const ok = state === "connected";
     const e = find(this.root, "[data-link]", HTMLElement);

@@ -86,6 +86,12 @@ async function meet(mine) {
       find(main, ".hint", HTMLElement).hidden = false;
       find(main, "[data-leave]", HTMLElement).onclick = () => meeting.leave();
     },
+    slow(slow) {
+      const hint = main.querySelector("[data-slow]");
+      if (!(hint instanceof HTMLElement) || hint.hidden !== slow) return;
+      hint.textContent = slow ? t("js.link-lost-long") : "";
+      hint.hidden = !slow;
+    },
     inside(topic) {
       screen("room");
       titled(topic || t("js.meeting"));
@@ -104,7 +110,7 @@ async function trial(name) {
   let message = t("js.trial-failed");
   try {
     const p = (await r.json()).error;
-    message = [p.message, ...(p.fields || []).map((/** @type {{message: string}} */ f) => f.message)].filter(Boolean).join(" ");
+    message = [...new Set([p.message, ...(p.fields || []).map((/** @type {{message: string}} */ f) => f.message)])].filter(Boolean).join(" ");
   } catch { /* not ours */ }
   throw new Error(message);
 }

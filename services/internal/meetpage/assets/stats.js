@@ -31,7 +31,9 @@ export function figures(report, before) {
         break;
     }
   }
+  for (const s of all.values()) if (!pair && s.type === "candidate-pair" && s.nominated && s.state === "succeeded") pair = s; // browsers without "transport"
   if (pair) {
+    if (!sums.sent) { sums.sent = pair.bytesSent || 0; sums.received = pair.bytesReceived || 0; }
     rtt = 1000 * (pair.currentRoundTripTime || 0);
     const local = all.get(pair.localCandidateId) || {};
     relayed = local.candidateType === "relay";
