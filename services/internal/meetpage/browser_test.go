@@ -203,3 +203,32 @@ func TestFailover(t *testing.T) {
 	sees(anna, "Boris", "camera")
 	sees(boris, "Anna", "camera")
 }
+
+// The router is lost with all it knew: by the tickets they have everybody meets at
+// the next one, by himself.
+func TestRouterLost(t *testing.T) {
+	w := newWorld(t)
+	anna, boris := w.browser("en"), w.browser("en")
+	w.join(anna, w.ticket("Anna", ticket.Host, nil))
+	w.join(boris, w.ticket("Boris", ticket.Guest, nil))
+	sees(anna, "Boris", "camera")
+	press(boris, "microphone")
+	anna.Until(tile("Boris") + `.querySelector("[data-marks]").textContent !== ""`)
+	for _, b := range []*browsertest.Tab{anna, boris} {
+		b.Value(`document.querySelectorAll("video, audio").forEach((e) => e.dataset.old = "1"), window.room = document.querySelector(".room"), 1`)
+	}
+	w.breakLinks() // it says no word
+	w.stop()
+	w.router()
+	w.mendLinks()
+	for _, b := range []*browsertest.Tab{anna, boris} {
+		b.Until(`[...document.querySelectorAll("audio")].length === 3 && ![...document.querySelectorAll("audio")].some((e) => e.dataset.old)`)
+		w.connected(b)
+		if got := b.Value(`window.room === document.querySelector(".room")`); got != "true" {
+			t.Error("the screen was left meanwhile")
+		}
+	}
+	sees(anna, "Boris", "camera")
+	sees(boris, "Anna", "camera")
+	anna.Until(tile("Boris") + `.querySelector("[data-marks]").textContent === ", microphone off" && document.querySelectorAll(".tile").length === 2`)
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +27,7 @@ func (w *world) guest(name string, role ticket.Role, change func(*ticket.Claims)
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	ws, _, err := websocket.Dial(ctx, "wss"+strings.TrimPrefix(w.base, "https")+"/signal", &websocket.DialOptions{HTTPClient: client})
+	ws, _, err := websocket.Dial(ctx, "wss://"+w.to.Load().Host+"/signal", &websocket.DialOptions{HTTPClient: client})
 	if err != nil {
 		cancel()
 		w.t.Fatal(err)

@@ -64,7 +64,7 @@ type Config struct {
 	// to no others, whatever its link says. nil: there are none.
 	Origins func() []string
 	// Portal is the portal's address, where people who are out go to join again.
-	// nil or "": there is none, as in standalone mode.
+	// nil, or what is no https address: there is none, as in standalone mode.
 	Portal func() string
 	Log    *slog.Logger
 }
@@ -219,7 +219,10 @@ func (p *page) page(w http.ResponseWriter, r *http.Request) {
 	l := look.RequestLanguage(r)
 	d := data{Words: p.words[l], Languages: look.Languages, Folder: p.folder, Modules: p.modules, Origins: p.origins(), Texts: p.texts[l]}
 	if p.cfg.Portal != nil {
-		d.Portal = p.cfg.Portal()
+		// In standalone mode what issues tickets is no address.
+		if u, err := url.Parse(p.cfg.Portal()); err == nil && u.Scheme == "https" && u.Host != "" {
+			d.Portal = u.String()
+		}
 	}
 	var b bytes.Buffer
 	if err := p.template.Execute(&b, d); err != nil {

@@ -132,6 +132,15 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+func TestPortal(t *testing.T) {
+	for portal, want := range map[string]string{"https://portal.example": "https://portal.example", "standalone": "", "": "", "javascript:alert(1)": "", "http://portal.example": ""} {
+		h := New(Config{Log: quiet(), Portal: func() string { return portal }})
+		if got := get(h, "/m").Body.String(); !strings.Contains(got, `data-portal="`+want+`"`) {
+			t.Errorf("%q: %.1500s", portal, got)
+		}
+	}
+}
+
 func TestLanguage(t *testing.T) {
 	h := New(Config{Log: quiet()})
 	post := func(body, site string) *httptest.ResponseRecorder {

@@ -34,7 +34,9 @@ import (
 type world struct {
 	t    *testing.T
 	web  *httptest.Server
-	base string // of the router
+	dir  string                  // of the router's files
+	to   atomic.Pointer[url.URL] // the router
+	stop func()                  // ends the first one
 	key  ticket.Key
 	also *httptest.Server // another controller
 
@@ -72,41 +74,12 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	dir := t.TempDir()
-	if err := load.Trial(dir, "127.0.0.1"); err != nil {
+	w := &world{t: t, dir: t.TempDir()}
+	if err := load.Trial(w.dir, "127.0.0.1"); err != nil {
 		t.Fatal(err)
 	}
-	at := func(name string) string { return filepath.Join(dir, name) }
-	want := mmr.Config{
-		Media: []netip.AddrPort{free(t, "udp")}, HTTPS: free(t, "tcp"),
-		Certificate: at("cert.pem"), Key: at("key.pem"), Keys: at("keys.json"),
-		Zone: testZone, Issuer: testIssuer, Limit: 30,
-	}
-	b, err := json.Marshal(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(at("router.json"), b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := mmr.Read(at("router.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := mmr.New(cfg, quiet())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	key, err := os.ReadFile(at("tickets.pem"))
+	w.stop = w.router()
+	key, err := os.ReadFile(w.at("tickets.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,15 +88,11 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, base: "https://" + cfg.HTTPS.String(), key: ticket.Key{ID: load.KeyID, Private: private}}
+	w.key = ticket.Key{ID: load.KeyID, Private: private}
 	w.mendLinks()
 	page := New(Config{Log: quiet(), Portal: func() string { return testIssuer }, Origins: func() []string { return []string{w.also.URL} }})
-	to, err := url.Parse(w.base)
-	if err != nil {
-		t.Fatal(err)
-	}
 	proxy := &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(w.to.Load()) },
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, // a certificate made for this test
 		ErrorLog:  slog.NewLogLogger(quiet().Handler(), slog.LevelDebug),
 	}
@@ -160,6 +129,50 @@ func newWorld(t *testing.T) *world {
 		})
 	}
 	return w
+}
+
+func (w *world) at(name string) string { return filepath.Join(w.dir, name) }
+
+// router starts a router, which has the meetings from now on, and returns what ends
+// it.
+func (w *world) router() (stop func()) {
+	w.t.Helper()
+	want := mmr.Config{
+		Media: []netip.AddrPort{free(w.t, "udp")}, HTTPS: free(w.t, "tcp"),
+		Certificate: w.at("cert.pem"), Key: w.at("key.pem"), Keys: w.at("keys.json"),
+		Zone: testZone, Issuer: testIssuer, Limit: 30,
+	}
+	b, err := json.Marshal(want)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(w.at("router.json"), b, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	cfg, err := mmr.Read(w.at("router.json"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s, err := mmr.New(cfg, quiet())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Error(err)
+		}
+	})
+	w.t.Cleanup(stop)
+	to, err := url.Parse("https://" + cfg.HTTPS.String())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.to.Store(to)
+	return stop
 }
 
 // breakLinks ends all WebSockets, and lets no other one open until mendLinks.

@@ -418,7 +418,7 @@ export class Meeting {
     b.toggleAttribute("data-on", on);
     called(b, on ? "js.do-unshare" : "js.do-share", t(on ? "js.share-stop" : "js.share"));
     find(b, "use", SVGElement).setAttribute("href", on ? "#i-screen-off" : "#i-screen");
-    if (on) this.room?.note(t("js.your-screen"), { label: t("js.share-stop"), act: () => this.unshare() }, "sharing");
+    if (on) this.room?.note(t("js.your-screen"), { label: t("js.stop"), name: t("js.share-stop"), act: () => this.unshare() }, "sharing");
     else this.room?.unnote("sharing");
   }
 
