@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ type Handler interface {
 // Mux gives packets to those whom they concern.
 type Mux struct {
 	log     *slog.Logger
+	readers int // of a UDP port
 	sockets []*Socket
 
 	mu     sync.RWMutex
@@ -35,8 +37,13 @@ type Mux struct {
 
 // NewMux starts with no socket.
 func NewMux(log *slog.Logger) *Mux {
-	return &Mux{log: log, ufrags: map[string]*Conn{}}
+	return &Mux{log: log, readers: max(runtime.GOMAXPROCS(0)/perReader, 1), ufrags: map[string]*Conn{}}
 }
+
+// perReader processors come to a reader of a UDP port: one for its packets, and one
+// for the kernel's part of them and everything else. On two processors a second
+// reader gains nothing.
+const perReader = 2
 
 // errClosed ends reads of what is closed.
 var errClosed = errors.New("mux: closed")

@@ -264,3 +264,71 @@ func FuzzSTUN(f *testing.F) {
 		stunAnswer(nil, b, netip.MustParseAddrPort("[2001:db8::1]:5"))
 	})
 }
+
+// A port with several readers: clients are spread over them, each one's packets
+// come to one, and what is sent to a client leaves by the way that it came.
+func TestReaders(t *testing.T) {
+	m := NewMux(slog.New(slog.DiscardHandler))
+	m.readers = 4
+	s, err := m.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := map[*Socket]int{}
+	for i := range 24 {
+		name := fmt.Sprint("c", i)
+		c, err := m.Conn(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := make(chan *Socket, 1)
+		c.Handle(handler(func(out *Out, from *Path, packets [][]byte) {
+			for _, p := range packets {
+				out.Commit(from, copy(out.Buffer(MTU), p))
+			}
+			select {
+			case seen <- from.sock:
+			default:
+			}
+		}))
+		u := dial(t, s)
+		if _, err := u.Write(request(t, name+":x")); err != nil {
+			t.Fatal(err)
+		}
+		agree(t, c)
+		read(t, u) // the answer
+		for j := range 3 {
+			want := append([]byte{0x80, 96, 0, byte(j), 0, 0, 0, 0, 0, 0, 0, 0}, name...)
+			if _, err := u.Write(want); err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, u); !bytes.Equal(got, want) {
+				t.Fatalf("%s: %q, want %q", name, got, want)
+			}
+		}
+		used[<-seen]++
+	}
+	// All of 24 at one of four is as likely as a broken hash.
+	if len(used) < 2 {
+		t.Errorf("one reader has all clients")
+	}
+	if got := m.Totals(); got.Received < 24*4 {
+		t.Errorf("%+v", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if len(m.sockets) != 0 {
+		t.Errorf("%d sockets are still there", len(m.sockets))
+	}
+	// The port is free again, for somebody who does not share it.
+	other, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(s.Addr()))
+	if err != nil {
+		t.Error(err)
+	} else {
+		other.Close()
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -22,9 +23,12 @@ const socketBuffer = 4 << 20
 // were not answered yet.
 const maxPending = 4096
 
-// Socket is a UDP port of one address.
+// Socket is a UDP port of one address: one socket of the kernel, and others beside
+// it where there are processors for them. The kernel gives all packets of a client to
+// the same one (SO_REUSEPORT hashes the addresses), and each has a reader.
 type Socket struct {
 	mux  *Mux
+	rest []*Socket // the others
 	conn *net.UDPConn
 	raw  syscall.RawConn
 	v6   bool
@@ -50,38 +54,69 @@ type SocketStats struct {
 // Listen opens a UDP port. The address is one of the machine's, not "all": the
 // answer must leave from where the request came to.
 func (m *Mux) Listen(addr netip.AddrPort) (*Socket, error) {
+	s, err := m.open(addr)
+	for err == nil && 1+len(s.rest) < m.readers {
+		var other *Socket
+		if other, err = m.open(s.addr); err == nil {
+			s.rest = append(s.rest, other)
+		}
+	}
+	if err != nil {
+		if s != nil {
+			err = errors.Join(err, s.each(func(s *Socket) error { return s.conn.Close() }))
+		}
+		return nil, fmt.Errorf("open %s: %w", addr, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, errors.Join(errClosed, s.each(func(s *Socket) error { return s.conn.Close() }))
+	}
+	return s, s.each(func(s *Socket) error {
+		m.sockets = append(m.sockets, s)
+		m.tasks.Go(s.run)
+		return nil
+	})
+}
+
+// each does something to all sockets of the port.
+func (s *Socket) each(f func(*Socket) error) error {
+	err := f(s)
+	for _, o := range s.rest {
+		err = errors.Join(err, f(o))
+	}
+	return err
+}
+
+// open opens one socket, which nobody reads yet.
+func (m *Mux) open(addr netip.AddrPort) (*Socket, error) {
 	network, v6 := "udp4", false
 	if addr.Addr().Is6() && !addr.Addr().Is4In6() {
 		network, v6 = "udp6", true
 	}
-	c, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", addr, err)
+	var how net.ListenConfig
+	if m.readers > 1 {
+		how.Control = shared
 	}
+	pc, err := how.ListenPacket(context.Background(), network, addr.String())
+	if err != nil {
+		return nil, err
+	}
+	c := pc.(*net.UDPConn)
 	raw, err := c.SyscallConn()
 	if err != nil {
-		c.Close()
-		return nil, fmt.Errorf("open %s: %w", addr, err)
+		return nil, errors.Join(err, c.Close())
 	}
 	// A smaller buffer works, and loses packets sooner.
 	if err := errors.Join(c.SetReadBuffer(socketBuffer), c.SetWriteBuffer(socketBuffer)); err != nil {
 		m.log.Warn("socket buffer", "address", addr, "error", err)
 	}
-	s := &Socket{
+	return &Socket{
 		mux: m, conn: c, raw: raw, v6: v6,
 		addr:    netip.MustParseAddrPort(c.LocalAddr().String()),
 		valid:   map[netip.AddrPort]*Path{},
 		pending: map[netip.AddrPort]*Path{},
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		c.Close()
-		return nil, errClosed
-	}
-	m.sockets = append(m.sockets, s)
-	m.tasks.Go(s.run)
-	return s, nil
+	}, nil
 }
 
 // Addr is where the socket is.
@@ -97,17 +132,19 @@ func (s *Socket) routes(change func(valid map[netip.AddrPort]*Path)) {
 // Close ends a socket: its address is no more the machine's, or it gets another
 // port. What its peers' ways were leads nowhere; ICE finds others.
 func (s *Socket) Close() error {
-	m := s.mux
-	m.mu.Lock()
-	i := slices.Index(m.sockets, s)
-	if i < 0 {
+	return s.each(func(s *Socket) error {
+		m := s.mux
+		m.mu.Lock()
+		i := slices.Index(m.sockets, s)
+		if i < 0 {
+			m.mu.Unlock()
+			return nil
+		}
+		m.sockets = slices.Delete(m.sockets, i, i+1)
+		m.past.add(&s.Stats)
 		m.mu.Unlock()
-		return nil
-	}
-	m.sockets = slices.Delete(m.sockets, i, i+1)
-	m.past.add(&s.Stats)
-	m.mu.Unlock()
-	return s.conn.Close()
+		return s.conn.Close()
+	})
 }
 
 // Close ends all sockets, conns and streams.

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"syscall"
 	"unsafe"
@@ -30,6 +31,15 @@ type mmsghdr struct {
 	hdr unix.Msghdr
 	n   uint32
 	_   [4]byte
+}
+
+// shared lets several sockets have one port (net.ListenConfig.Control).
+func shared(_, _ string, c syscall.RawConn) error {
+	var set error
+	err := c.Control(func(fd uintptr) {
+		set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+	return errors.Join(err, set)
 }
 
 // sockaddr is a raw address of either family, as the kernel wants it.
