@@ -69,7 +69,7 @@ const (
 	// it may have begun anew a moment ago.
 	maxTold     = 32 << 10
 	maxMeetings = 2000     // whose Kept a controller holds
-	maxHeld     = 64 << 20 // bytes of them
+	maxHeld     = 32 << 20 // bytes of them
 	maxPartial  = 32 << 20 // bytes of frames of which parts are missing, of an end
 	maxMeeting  = 64       // bytes of a meeting's id
 )

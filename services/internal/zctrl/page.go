@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -31,8 +32,11 @@ const (
 	maxPeerWaiting = 256
 	// queueFrames and queueBytes wait for a slow page; then its WebSocket is closed,
 	// and it comes back and asks for what it has not.
+	// A router sends as much as signal.RouterLimits at once to one that comes back.
 	queueFrames = 256
 	queueBytes  = 4 << 20
+	// allBytes wait for all pages together.
+	allBytes = 64 << 20
 )
 
 // page is a WebSocket.
@@ -89,6 +93,8 @@ func (w *waiting) enter(peer netip.Prefix) (leave func(), ok bool) {
 
 // queue holds frames for a page.
 type queue struct {
+	all *atomic.Int64 // bytes of all queues
+
 	mu     sync.Mutex
 	frames [][]byte
 	bytes  int
@@ -105,11 +111,13 @@ func (q *queue) put(frame []byte, last bool) {
 	switch {
 	case q.last || q.over:
 		return
-	case len(q.frames) >= queueFrames || q.bytes+len(frame) > queueBytes:
-		q.over, q.frames, q.bytes = true, nil, 0
+	case len(q.frames) >= queueFrames || q.bytes+len(frame) > queueBytes || q.all.Load()+int64(len(frame)) > allBytes:
+		q.over = true
+		q.emptyLocked()
 	default:
 		if len(frame) > 0 {
 			q.frames, q.bytes = append(q.frames, frame), q.bytes+len(frame)
+			q.all.Add(int64(len(frame)))
 		}
 		q.last = last
 	}
@@ -119,12 +127,31 @@ func (q *queue) put(frame []byte, last bool) {
 	}
 }
 
-// take returns what waits.
-func (q *queue) take() (frames [][]byte, last, over bool) {
+// take returns the next frame, nil if none waits: last then says whether one
+// follows, and over that it was too much.
+func (q *queue) take() (frame []byte, last, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	frames, q.frames, q.bytes = q.frames, nil, 0
-	return frames, q.last, q.over
+	if len(q.frames) == 0 {
+		return nil, q.last, q.over
+	}
+	frame, q.frames = q.frames[0], q.frames[1:]
+	q.bytes -= len(frame)
+	q.all.Add(-int64(len(frame)))
+	return frame, false, false
+}
+
+// end drops what waits.
+func (q *queue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.over = true
+	q.emptyLocked()
+}
+
+func (q *queue) emptyLocked() {
+	q.all.Add(-int64(q.bytes))
+	q.frames, q.bytes = nil, 0
 }
 
 // closePages ends the WebSockets of which that is true: they are to be opened
@@ -181,7 +208,8 @@ func (s *Server) signal(w http.ResponseWriter, r *http.Request) {
 	ws.SetReadLimit(maxOpen)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
-	p := &page{s: s, zone: z, ws: ws, cancel: cancel, out: queue{wake: make(chan struct{}, 1)}}
+	p := &page{s: s, zone: z, ws: ws, cancel: cancel, out: queue{all: &s.queued, wake: make(chan struct{}, 1)}}
+	defer p.out.end()
 	if !s.admit(p) {
 		p.close(websocket.StatusServiceRestart, "go on at another controller")
 		return
@@ -303,29 +331,29 @@ func (p *page) no(ctx context.Context, err error) {
 // write sends what waits, until the page or its router ends it.
 func (p *page) write(ctx context.Context) {
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.out.wake:
-		}
-		frames, last, over := p.out.take()
-		if over {
-			p.s.refuse("slow")
-			p.close(websocket.StatusPolicyViolation, "too slow")
-			return
-		}
-		for _, b := range frames {
+		frame, last, over := p.out.take()
+		switch {
+		case frame != nil:
 			wait, stop := context.WithTimeout(ctx, writeWait)
-			err := p.ws.Write(wait, websocket.MessageText, b)
+			err := p.ws.Write(wait, websocket.MessageText, frame)
 			stop()
 			if err != nil {
 				p.drop()
 				return
 			}
-		}
-		if last {
+			continue
+		case over:
+			p.s.refuse("slow")
+			p.close(websocket.StatusPolicyViolation, "too slow")
+			return
+		case last:
 			p.close(websocket.StatusNormalClosure, "")
 			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.out.wake:
 		}
 	}
 }

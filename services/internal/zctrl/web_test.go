@@ -14,6 +14,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -434,9 +435,12 @@ func TestDoor(t *testing.T) {
 	}
 }
 
-// A page that is behind costs no more than its queue.
+// A page that is behind costs no more than its queue, and all of them together no
+// more than their bound.
 func TestQueue(t *testing.T) {
-	q := queue{wake: make(chan struct{}, 1)}
+	var all atomic.Int64
+	newQueue := func() *queue { return &queue{all: &all, wake: make(chan struct{}, 1)} }
+	q := newQueue()
 	big := bytes.Repeat([]byte("x"), signal.MaxFrame)
 	for range 100 {
 		q.put(big, false)
@@ -444,10 +448,10 @@ func TestQueue(t *testing.T) {
 			t.Fatalf("%d bytes", q.bytes)
 		}
 	}
-	if frames, _, over := q.take(); !over || len(frames) != 0 {
-		t.Errorf("%d frames, over %v", len(frames), over)
+	if frame, _, over := q.take(); !over || frame != nil {
+		t.Errorf("%d bytes, over %v", len(frame), over)
 	}
-	q = queue{wake: make(chan struct{}, 1)}
+	q = newQueue()
 	for range queueFrames {
 		q.put([]byte("x"), false)
 	}
@@ -458,12 +462,37 @@ func TestQueue(t *testing.T) {
 	if !q.over {
 		t.Error("too many frames")
 	}
-	q = queue{wake: make(chan struct{}, 1)}
+	q = newQueue()
 	q.put([]byte("a"), false)
-	q.put(nil, true)
 	q.put([]byte("b"), false)
-	if frames, last, _ := q.take(); len(frames) != 1 || !last {
-		t.Errorf("%q, last %v", frames, last)
+	q.put(nil, true)
+	q.put([]byte("c"), false)
+	for _, want := range []string{"a", "b", ""} {
+		frame, last, over := q.take()
+		if string(frame) != want || last != (want == "") || over {
+			t.Errorf("%q, last %v, over %v, want %q", frame, last, over, want)
+		}
+	}
+	if all.Load() != 0 {
+		t.Errorf("%d bytes are counted though nothing waits", all.Load())
+	}
+	var qs []*queue
+	for range 100 {
+		q := newQueue()
+		qs = append(qs, q)
+		q.put(big, false)
+		q.put(big, false)
+	}
+	if n := all.Load(); n > allBytes || n < allBytes-2*signal.MaxFrame {
+		t.Errorf("%d bytes wait in all", n)
+	}
+	for _, q := range qs {
+		q.end()
+		q.end()
+		q.put(big, false)
+	}
+	if all.Load() != 0 {
+		t.Errorf("%d bytes are left", all.Load())
 	}
 }
 

@@ -25,7 +25,7 @@
 // Bounds: maxConns connections and maxPeerConns from an address, of which those
 // that have shown no ticket yet are closed, the oldest first, when there are too
 // many; maxWaiting WebSockets without a ticket; the rates of package signal; a
-// queue of queueFrames and queueBytes for each page.
+// queue of queueFrames and queueBytes for each page, and of allBytes for all.
 package zctrl
 
 import (
@@ -38,6 +38,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -111,6 +112,7 @@ type Server struct {
 	figures   *figures
 	guesses   *throttle.Table // of trial codes, by address
 	waiting   waiting
+	queued    atomic.Int64 // bytes that wait for pages
 	ended     chan struct{}
 	end       func() // closes it
 
