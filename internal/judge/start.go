@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -40,19 +41,19 @@ func (p *Process) Kill() { p.kill() }
 
 // Self starts the test's own program again, with more in its environment and what
 // to do on its standard input: its TestMain tells by the environment what it is.
-// It is killed when the test ends.
-func Self(t testing.TB, input string, env ...string) *Process {
-	t.Helper()
+// It is killed when the test ends. It may be called in a thread of another network
+// namespace, and the process is there then; so an error is returned.
+func Self(t testing.TB, input string, env ...string) (*Process, error) {
 	program, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	p := &Process{Output: &Output{}}
 	cmd := exec.Command(program)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), p, p
 	if err := cmd.Start(); err != nil {
-		t.Fatalf("start this program again: %v", err)
+		return nil, fmt.Errorf("start this program again: %w", err)
 	}
 	p.kill = sync.OnceFunc(func() {
 		cmd.Process.Kill()
@@ -64,5 +65,5 @@ func Self(t testing.TB, input string, env ...string) *Process {
 			t.Logf("%s wrote:\n%s", strings.Join(env, " "), p)
 		}
 	})
-	return p
+	return p, nil
 }

@@ -510,6 +510,10 @@ func TestOutsider(t *testing.T) {
 			}
 		}
 	}
+	late := begin(t, used, byWebSocket(t, target))
+	if code := late.closed(); code != signal.Used {
+		t.Errorf("signalling with a used ticket: %s", code)
+	}
 	x.unharmed("an outsider", func() {
 		x.seen.mu.Lock()
 		seen := x.seen.seen

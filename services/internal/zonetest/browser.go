@@ -73,14 +73,15 @@ type Browser struct {
 	Name string
 }
 
-// Browse has somebody come in by a controller's page, in a browser of his own.
-func (z *Zone) Browse(t *testing.T, c *Process, name, text string, way Path) *Browser {
+// Browse has somebody come in by a controller's page, in a browser of his own, which
+// gets more options if some are given.
+func (z *Zone) Browse(t *testing.T, c *Process, name, text string, way Path, more ...chromedp.ExecAllocatorOption) *Browser {
 	t.Helper()
-	b := &Browser{Name: name, Tab: browsertest.New(t, "en",
+	b := &Browser{Name: name, Tab: browsertest.New(t, "en", append(more,
 		chromedp.Flag("use-fake-device-for-media-stream", "fps=15"),
 		chromedp.Flag("use-fake-ui-for-media-stream", true),
 		chromedp.Flag("autoplay-policy", "no-user-gesture-required"),
-	)}
+	)...)}
 	browsertest.Command(b.Tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: fmt.Sprintf(watch, way)})
 	b.Run(chromedp.Navigate(z.Link(c, text)))
 	b.Until(`document.querySelector(".ready video")?.videoWidth > 0`)

@@ -2,12 +2,16 @@ package zonetest
 
 import (
 	"fmt"
+	"net/netip"
+	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/parley-meet/parley/internal/judge"
 	"github.com/parley-meet/parley/services/internal/bus/bustest"
+	"github.com/parley-meet/parley/services/internal/labtest"
 	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
@@ -91,6 +95,45 @@ func TestBrowsers(t *testing.T) {
 			t.Errorf("%s is back after %v", b.Name, back[i])
 		}
 	}
+}
+
+// The network between people and zone loses one packet of twenty each way, delays
+// all by 100 ms and has some overtake others: people meet all the same.
+func TestWeather(t *testing.T) {
+	judge.Need(t, "nsenter")
+	server, office := labtest.NewHost(t, "zone"), labtest.NewHost(t, "office")
+	at := netip.MustParseAddr("10.9.0.1")
+	cable := labtest.NewCable(server, office, netip.PrefixFrom(at, 24), netip.MustParsePrefix("10.9.0.2/24"), labtest.Weather{Seed: 1})
+	z := NewOn(t, server, at)
+	cable.Change(labtest.Weather{Delay: 100 * time.Millisecond, Loss: 0.05, Reorder: 0.02})
+	ns := office.Path()
+	there := chromedp.ModifyCmdFunc(func(c *exec.Cmd) {
+		c.Args = append([]string{"nsenter", "--net=" + ns, c.Path}, c.Args[1:]...)
+		c.Path = "/usr/bin/nsenter"
+	})
+	c := z.Controllers[0]
+	list := []*Browser{
+		z.Browse(t, c, "Anna", z.Ticket("m1", "Anna", ticket.Host), Any, there),
+		z.Browse(t, c, "Boris", z.Ticket("m1", "Boris", ticket.Participant), Any, there),
+	}
+	together(list)
+	var before []Seen
+	for _, b := range list {
+		b.Watch()
+		before = append(before, b.Seen())
+	}
+	const watched = 15 * time.Second
+	time.Sleep(watched)
+	for i, b := range list {
+		s := b.Seen()
+		frames, freezes := s.Frames-before[i].Frames, s.Freezes-before[i].Freezes
+		t.Logf("%s in %v: %d frames, %d freezes, at most %.0f ms without a frame: %+v", b.Name, watched, frames, freezes, s.Still, s)
+		if frames < 5*int(watched.Seconds()) || s.Still > 5000 || freezes > 60 || s.Calls != 1 || s.Energy <= before[i].Energy {
+			t.Errorf("%s: %+v, before %+v", b.Name, s, before[i])
+		}
+	}
+	carried, lost, overtook := cable.Counts()
+	t.Logf("packets: %d, %d lost, %d overtook", carried, lost, overtook)
 }
 
 // Networks that let nothing through but TCP, and nothing but TLS.

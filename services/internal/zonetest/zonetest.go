@@ -31,6 +31,7 @@ import (
 	"github.com/parley-meet/parley/internal/judge"
 	"github.com/parley-meet/parley/services/internal/bus/bustest"
 	"github.com/parley-meet/parley/services/internal/connector"
+	"github.com/parley-meet/parley/services/internal/labtest"
 	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/load"
 	"github.com/parley-meet/parley/services/internal/meetpage"
@@ -116,58 +117,87 @@ type Zone struct {
 	t           testing.TB
 	key         ticket.Key
 	id          string
+	do          func(func() error) error // runs a function where the processes start
 	Controllers []*Process
 	Routers     []*Process
 }
 
 // Process is a controller or a router.
 type Process struct {
+	zone    *Zone
 	t       testing.TB
 	task    task
 	process *judge.Process
 }
 
-// New starts a zone of so many controllers and routers, and waits until every
-// controller takes meetings.
+// New starts a zone of so many controllers and routers on the loopback, and waits
+// until every controller takes meetings.
 func New(t testing.TB, controllers, routers int) *Zone {
 	t.Helper()
-	b := bustest.New(t)
+	z := &Zone{t: t, do: func(f func() error) error { return f() }}
+	port := freePort(t, "127.0.0.2")
+	for i := range controllers {
+		z.controller(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(2 + i)}), port))
+	}
+	for i := range routers {
+		host := fmt.Sprint("127.0.0.", 11+i)
+		z.router(netip.AddrPortFrom(netip.MustParseAddr(host), freePort(t, host)), freePort(t, host))
+	}
+	z.start()
+	return z
+}
+
+// NewOn starts a zone of one controller and one router on a host of a lab, at an
+// address of it.
+func NewOn(t testing.TB, h *labtest.Host, at netip.Addr) *Zone {
+	t.Helper()
+	z := &Zone{t: t, do: h.Do}
+	z.controller(netip.AddrPortFrom(at, 443))
+	z.router(netip.AddrPortFrom(at, 8443), 8801)
+	z.start()
+	return z
+}
+
+func (z *Zone) controller(at netip.AddrPort) {
+	z.Controllers = append(z.Controllers, &Process{zone: z, t: z.t, task: task{Controller: true, At: at}})
+}
+
+func (z *Zone) router(at netip.AddrPort, media uint16) {
+	z.Routers = append(z.Routers, &Process{zone: z, t: z.t, task: task{At: at, Media: []uint16{media}}})
+}
+
+// start enrols all and starts them.
+func (z *Zone) start() {
+	z.t.Helper()
+	b := bustest.New(z.t)
 	key, set, err := load.NewKey()
 	if err != nil {
-		t.Fatal(err)
+		z.t.Fatal(err)
 	}
 	keys, err := set.Format()
 	if err != nil {
-		t.Fatal(err)
+		z.t.Fatal(err)
 	}
-	z := &Zone{t: t, key: key}
-	port := freePort(t, "127.0.0.2")
+	z.key = key
 	var at []*bustest.Controller
 	var origins []string
-	for i := range controllers {
-		cred := b.Enrol(link.Controller, fmt.Sprint("zc", i))
-		p := &Process{t: t, task: task{Controller: true, Credentials: cred, Port: port, At: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(2 + i)}), port)}}
-		z.Controllers = append(z.Controllers, p)
-		at = append(at, &bustest.Controller{Member: &bustest.Member{Cred: cred}, At: p.task.At})
+	for i, p := range z.Controllers {
+		p.task.Credentials = b.Enrol(link.Controller, fmt.Sprint("zc", i))
+		at = append(at, &bustest.Controller{Member: &bustest.Member{Cred: p.task.Credentials}, At: p.task.At})
 		origins = append(origins, p.Origin())
 	}
-	for i := range routers {
-		cred := b.Enrol(link.Router, fmt.Sprint("mmr", i))
-		host := fmt.Sprint("127.0.0.", 11+i)
-		media := freePort(t, host)
-		z.Routers = append(z.Routers, &Process{t: t, task: task{
-			Credentials: cred, Port: port, Media: []uint16{media}, At: netip.AddrPortFrom(netip.MustParseAddr(host), freePort(t, host)),
-		}})
+	for i, p := range z.Routers {
+		p.task.Credentials = b.Enrol(link.Router, fmt.Sprint("mmr", i))
 	}
 	for _, p := range slices.Concat(z.Controllers, z.Routers) {
 		z.id = p.task.Credentials.Zone
+		p.task.Port = z.Controllers[0].task.At.Port()
 		p.task.Config = b.Told(p.task.Credentials.Appliance, at...)
 		p.task.Config.Portal, p.task.Config.Keys, p.task.Origins = Issuer, keys, origins
 		p.certify()
 		p.Start()
 	}
 	z.Ready()
-	return z
 }
 
 // certify gives it a certificate that has its address.
@@ -217,7 +247,12 @@ func (p *Process) Start() {
 	if p.task.Controller {
 		kind = "controller"
 	}
-	p.process = judge.Self(p.t, string(b), environment+"="+kind+" "+p.ID())
+	if err := p.zone.do(func() (err error) {
+		p.process, err = judge.Self(p.t, string(b), environment+"="+kind+" "+p.ID())
+		return err
+	}); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // Said reports whether the process has logged a text since it was started.
