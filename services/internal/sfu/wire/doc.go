@@ -16,7 +16,11 @@
 // looks the same: a Path has an address of its own in a range that exists only
 // inside the process, and the agent sees no other.
 //
-// What is sent is collected in an Out: packets that follow each other to the same
-// path, and are of the same size, leave as one UDP_SEGMENT message, and all
-// messages of a batch in one sendmmsg. Nothing is allocated for a packet.
+// What is sent is collected in an Out: packets to the same path that are of the same
+// size (the last one may be shorter) leave as one UDP_SEGMENT message, whatever went
+// to others between them, and all messages of a batch in one sendmmsg. Nothing is
+// allocated for a packet.
+//
+// Each reader of a port forwards what it reads. A port has one reader for each two
+// processors; all packets of a client come to the same one.
 package wire
