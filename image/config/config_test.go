@@ -84,6 +84,33 @@ func TestPortal(t *testing.T) {
 	}
 }
 
+// The zone controller and the router answer the consoles and each other, by their
+// users: the numbers in their arguments are those of config.json.
+func TestPeers(t *testing.T) {
+	c, err := Load(shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	find := func(name string) Service {
+		return c.Services[slices.IndexFunc(c.Services, func(s Service) bool { return s.Name == name })]
+	}
+	consoles := fmt.Sprintf("%d,%d", find("console-serial").User.ID, find("console-web").User.ID)
+	for name, want := range map[string][]string{
+		"zctrl": {"controller", "-consoles", consoles, "-router", fmt.Sprint(find("mmr").User.ID)},
+		"mmr":   {"router", "-consoles", consoles, "-controller", fmt.Sprint(find("zctrl").User.ID)},
+	} {
+		if got := find(name).Arguments; !slices.Equal(got, want) {
+			t.Errorf("%s is called with %q, want %q", name, got, want)
+		}
+	}
+	for _, s := range c.Services {
+		connects := slices.Contains(s.User.Groups, layout.ConnectorGroup)
+		if connects != (s.Name != "network") {
+			t.Errorf("%s is in the connector's group: %v", s.Name, connects)
+		}
+	}
+}
+
 // Each bad file's error is, word for word, in the .txt beside it.
 func TestBad(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.json")

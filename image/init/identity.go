@@ -28,6 +28,9 @@ var unique = map[string][]string{
 	layout.ConnectorDir:                   {"certificates", "connector.json"},
 	layout.PermDir + "/" + webService:     {"*.pem"},
 	layout.PermDir + "/" + networkService: {"lease.json"},
+	// All that they keep is of the zone: its keys, what the portal told.
+	layout.PermDir + "/zctrl": {"*"},
+	layout.PermDir + "/mmr":   {"*"},
 }
 
 // The services that hold something of unique, beside those that are held.

@@ -67,7 +67,7 @@ func TestCloned(t *testing.T) {
 	keep := []string{layout.CredentialDir + "/admin.json", layout.CredentialDir + "/accounts.json", layout.PermDir + "/network/network.json", layout.PermDir + "/console-web/settings.json"}
 	remove := []string{
 		layout.ConnectorDir + "/certificates/own/key.pem", layout.ConnectorDir + "/connector.json", layout.ConnectorDir + "/.connector.json.tmp",
-		layout.PermDir + "/console-web/key.pem", layout.PermDir + "/console-web/cert.pem", layout.PermDir + "/console-web/.key.pem.tmp",
+		layout.PermDir + "/mmr/credentials-1.json", layout.PermDir + "/mmr/.config.json.tmp", layout.PermDir + "/console-web/key.pem", layout.PermDir + "/console-web/cert.pem", layout.PermDir + "/console-web/.key.pem.tmp",
 		layout.PermDir + "/network/lease.json", layout.PermDir + "/network/.lease.json.tmp",
 	}
 	for _, name := range slices.Concat(keep, remove) {

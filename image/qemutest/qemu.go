@@ -41,6 +41,9 @@ type Options struct {
 	Video bool
 	// HTTPSPort of 127.0.0.1 is forwarded to port 443, unless it is 0.
 	HTTPSPort int
+	// Forwards are further ports of this machine that lead to the appliance's, as
+	// QEMU spells them: "udp:203.0.113.7:8801-10.0.2.15:8801".
+	Forwards []string
 }
 
 // ovmfCode and ovmfVars are where Debian puts OVMF.
@@ -75,6 +78,9 @@ func (o *Options) Arguments(port int) ([]string, error) {
 	netdev := fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:%d", port, ConsolePort)
 	if o.HTTPSPort != 0 {
 		netdev += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:443", o.HTTPSPort)
+	}
+	for _, f := range o.Forwards {
+		netdev += ",hostfwd=" + f
 	}
 	args := []string{
 		"-machine", machine, "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", fmt.Sprint(mem),

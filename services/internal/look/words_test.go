@@ -70,10 +70,12 @@ func TestDetail(t *testing.T) {
 		}
 	}
 	for s, want := range map[string]string{
-		"exit status 1":              "код завершения 1",
-		"eth0: 192.0.2.7/24 by DHCP": "eth0: 192.0.2.7/24 по DHCP",
-		"not configured":             "не настроена",
-		"something new":              "something new",
+		"exit status 1":                     "код завершения 1",
+		"eth0: 192.0.2.7/24 by DHCP":        "eth0: 192.0.2.7/24 по DHCP",
+		"not configured":                    "не настроена",
+		"ready: zone standalone, 1 routers": "готова: зона standalone, 1 маршр.",
+		"not configured: not in a zone yet": "не настроена: ещё не входит в зону",
+		"something new":                     "something new",
 	} {
 		if got := d[Russian].Detail(s); got != want {
 			t.Errorf("Russian: %q became %q, want %q", s, got, want)

@@ -1,0 +1,216 @@
+package qemutest_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/vishvananda/netlink"
+
+	"github.com/parley-meet/parley/image/qemutest"
+	"github.com/parley-meet/parley/internal/judge"
+)
+
+// The outside of the appliance in the tests of meetings: this machine has the
+// addresses by which a firewall would translate to 10.0.2.15 and 10.0.2.16.
+const (
+	outsideOne = "203.0.113.7"
+	outsideTwo = "203.0.113.8"
+)
+
+// Environment of the process that a test of a meeting starts in a network of its
+// own, where it may take port 443 and addresses.
+const (
+	insideEnv = "PARLEY_MEETING_ADDRESSES"
+	diskEnv   = "PARLEY_MEETING_DISK"
+)
+
+// Two browsers outside meet through the booted appliance and its own firewall: on
+// a trial meeting that was made over the serial line, by one address and by two.
+// Each decodes the other's picture and hears sound.
+func TestMeeting(t *testing.T) {
+	if os.Getenv(insideEnv) != "" {
+		t.Skip("this is the inside")
+	}
+	judge.Need(t, "qemu-system-x86_64")
+	judge.Need(t, "chromium")
+	if os.Getuid() != 0 {
+		t.Skip("a network of its own needs root")
+	}
+	disk := realDisk(t)
+	for _, addresses := range []string{"1", "2"} {
+		t.Run(addresses+" addresses", func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestMeetingInside$", "-test.v")
+			cmd.Env = append(os.Environ(), insideEnv+"="+addresses, diskEnv+"="+disk)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd.Stderr = cmd.Stdout
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for s := bufio.NewScanner(out); s.Scan(); {
+				t.Log(s.Text())
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("inside: %v", err)
+			}
+		})
+	}
+}
+
+// TestMeetingInside is what TestMeeting runs in a network of its own.
+func TestMeetingInside(t *testing.T) {
+	addresses := os.Getenv(insideEnv)
+	if addresses == "" {
+		t.Skip("TestMeeting runs it")
+	}
+	outside(t)
+	forwards := []string{
+		"tcp:" + outsideOne + ":443-10.0.2.15:443",
+		"udp:" + outsideOne + ":8801-10.0.2.15:8801",
+	}
+	if addresses == "2" {
+		forwards = []string{
+			"tcp:" + outsideOne + ":443-10.0.2.15:443",
+			"tcp:" + outsideTwo + ":443-10.0.2.16:443",
+			"udp:" + outsideTwo + ":8801-10.0.2.16:8801",
+		}
+	}
+	v := boot(t, qemutest.Options{Disk: os.Getenv(diskEnv), Snapshot: true, MemoryMiB: 1024, Forwards: forwards})
+	v.up()
+	v.login()
+	v.address()
+	v.want("configure external 10.0.2.15 "+outsideOne, `Saved`)
+	if addresses == "2" {
+		v.want("network set eth0:0 10.0.2.16/24", `Saved and in force`)
+		v.want("configure external 10.0.2.16 "+outsideTwo, `Saved`)
+		v.until("configure", `10\.0\.2\.16 \(from the network\)`)
+	}
+	v.until("services", `zctrl .*ready: .* 1 routers.*mmr .*ready`)
+	made := regexp.MustCompile(`https://`+regexp.QuoteMeta(outsideOne)+`/#trial=[A-Za-z0-9_-]+`).FindAllString(v.command("trial new Probe"), -1)
+	if len(made) != 2 {
+		t.Fatalf("the links are %q", made)
+	}
+	began := time.Now()
+	anna, boris := newGuest(t, "en"), newGuest(t, "ru")
+	anna.comeIn(made[0], "Anna")
+	boris.comeIn(made[1], "Boris")
+	anna.sees("Boris")
+	boris.sees("Anna")
+	anna.hears()
+	boris.hears()
+	anna.shot("meeting")
+	t.Logf("two people see and hear each other %v after the first browser was started", time.Since(began).Round(time.Second))
+	where := map[string]string{"1": outsideOne, "2": outsideTwo}[addresses]
+	frames := func(b *browser) string {
+		return b.value(`[...document.querySelectorAll(".tile:not(.self) video")].map((v) => v.getVideoPlaybackQuality().totalVideoFrames).join()`)
+	}
+	t.Logf("frames decoded: Anna %s, Boris %s; media at %s", frames(anna), frames(boris), where)
+	v.wantLog("services", `zctrl .*ready.*mmr .*ready`)
+	boris.do(chromedp.Click(`.controls [data-do="leave"]`))
+	anna.until(`document.querySelectorAll(".tile").length === 1`)
+	v.off()
+}
+
+// outside makes this process's network: an interface with the outside addresses.
+func outside(t *testing.T) {
+	t.Helper()
+	up := func(name string) netlink.Link {
+		l, err := netlink.LinkByName(name)
+		if err == nil {
+			err = netlink.LinkSetUp(l)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "out0"}, PeerName: "out1"}); err != nil {
+		t.Fatal(err)
+	}
+	up("lo")
+	up("out1")
+	l := up("out0")
+	for _, a := range []string{"203.0.113.1/24", outsideOne + "/24", outsideTwo + "/24"} {
+		addr, err := netlink.ParseAddr(a)
+		if err == nil {
+			err = netlink.AddrAdd(l, addr)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP("203.0.113.254")}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newGuest starts a browser with a camera and a microphone that are made up.
+func newGuest(t *testing.T, language string) *browser {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewExecAllocator(ctx,
+		chromedp.ExecPath("chromium"), chromedp.UserDataDir(t.TempDir()), chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
+		chromedp.Headless, chromedp.DisableGPU, chromedp.NoSandbox, chromedp.IgnoreCertErrors,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("use-fake-device-for-media-stream", true), chromedp.Flag("use-fake-ui-for-media-stream", true),
+		chromedp.Flag("autoplay-policy", "no-user-gesture-required"), chromedp.Flag("accept-lang", language))
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(func() {
+		_ = chromedp.Cancel(ctx)
+		cancel()
+	})
+	b := &browser{t: t, ctx: ctx, prefix: language}
+	b.size(1280)
+	return b
+}
+
+// comeIn opens a trial meeting's link, gives a name and joins.
+func (b *browser) comeIn(link, name string) {
+	b.t.Helper()
+	b.do(chromedp.Navigate(link))
+	b.until(`document.querySelector(".ready video")?.videoWidth > 0`)
+	b.do(chromedp.SendKeys("#name", name), chromedp.Click("[data-join]"))
+	b.within(2*time.Minute, `document.querySelector("[data-link]")?.dataset.state === "ready"`)
+}
+
+// sees waits until the other's picture plays and goes on.
+func (b *browser) sees(name string) {
+	b.t.Helper()
+	b.within(3*time.Minute, fmt.Sprintf(`[...document.querySelectorAll('.tile[data-source="camera"]:not(.self)')].some((e) => {
+		const v = e.querySelector("video");
+		return e.querySelector("[data-name]").textContent.startsWith(%q) && !v.hidden && v.videoWidth > 0 && v.getVideoPlaybackQuality().totalVideoFrames > 20;
+	})`, name))
+}
+
+// hears waits until sound is played that is not silence.
+func (b *browser) hears() {
+	b.t.Helper()
+	b.within(3*time.Minute, `(() => {
+		window.probe ??= (() => {
+			const c = new AudioContext(), a = c.createAnalyser();
+			for (const e of document.querySelectorAll("audio")) if (e.srcObject) c.createMediaStreamSource(e.srcObject).connect(a);
+			void c.resume();
+			return a;
+		})();
+		const s = new Float32Array(window.probe.fftSize);
+		window.probe.getFloatTimeDomainData(s);
+		return s.some((v) => Math.abs(v) > 0.01);
+	})()`)
+}
