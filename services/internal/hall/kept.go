@@ -105,9 +105,9 @@ func (h *Hall) Yield(id string, epoch uint64) {
 }
 
 // Drain says that no meeting may begin here any more; those that run go on.
-func (h *Hall) Drain(on bool) {
+func (h *Hall) Drain() {
 	h.mu.Lock()
-	h.draining = on
+	h.draining = true
 	h.mu.Unlock()
 	h.changed()
 }

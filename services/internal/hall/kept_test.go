@@ -265,7 +265,7 @@ func TestKeep(t *testing.T) {
 		if code := w.come("f", w.ticket("m1", "eve")); code != "" {
 			t.Errorf("by what a controller knew a minute ago: %s", code)
 		}
-		w.Drain(true)
+		w.Drain()
 		if code := w.come("g", w.ticket("m2", "anna")); code != signal.Stopping {
 			t.Errorf("a meeting that begins while draining: %s", code)
 		}

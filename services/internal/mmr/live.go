@@ -218,12 +218,12 @@ func (l *live) fail(err error) {
 // stop leaves the zone: meetings go elsewhere, and the people of this router are
 // told. Where there is no other one they come back to its next process.
 func (l *live) stop() error {
+	l.core.hall.Drain()
 	if l.stopAnnouncing != nil {
 		// Controllers must know that nothing is placed here before people ask them.
 		l.stopAnnouncing()
 		l.announcing.Wait()
 	}
-	l.core.hall.Drain(true)
 	l.core.hall.End(signal.Moved)
 	if l.stopWork != nil {
 		time.Sleep(partingTime)

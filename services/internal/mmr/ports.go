@@ -54,7 +54,7 @@ func machineAddresses() ([]netip.Addr, error) {
 
 // planFor says where a router listens on a machine that has addresses. On a
 // controller VM the router has the second address where there is one, and shares
-// the only one otherwise. An address that settings name and the machine has not is
+// the only one otherwise; addresses of IPv6 count for that where there is no other. An address that settings name and the machine has not is
 // as if it was not named: DHCP may have given another one.
 func planFor(st member.State, machine []netip.Addr, media []uint16, https uint16) plan {
 	var v4, v6 []netip.Addr
@@ -66,25 +66,26 @@ func planFor(st member.State, machine []netip.Addr, media []uint16, https uint16
 			v6 = append(v6, a)
 		}
 	}
+	main := v4
+	if len(v4) == 0 {
+		main = v6
+	}
 	named := func(a netip.Addr, n int) netip.Addr {
-		if slices.Contains(v4, a) {
+		if slices.Contains(main, a) {
 			return a
 		}
-		if n >= len(v4) {
-			n = len(v4) - 1
-		}
-		if n < 0 {
+		if n = min(n, len(main)-1); n < 0 {
 			return netip.Addr{}
 		}
-		return v4[n]
+		return main[n]
 	}
 	var p plan
 	var router netip.Addr
 	if st.Credentials != nil && st.Credentials.Role == link.Controller {
 		p.Controller = named(st.Settings.ZoneController, 0)
-		if router = named(st.Settings.Router, 1); router == p.Controller && !slices.Contains(v4, st.Settings.Router) {
+		if router = named(st.Settings.Router, 1); router == p.Controller && !slices.Contains(main, st.Settings.Router) {
 			// The setting puts the controller on the second address.
-			for _, a := range v4 {
+			for _, a := range main {
 				if a != p.Controller {
 					router = a
 					break
@@ -98,7 +99,11 @@ func planFor(st member.State, machine []netip.Addr, media []uint16, https uint16
 	if router.IsValid() {
 		locals = append(locals, router)
 	}
-	locals = append(locals, v6...)
+	for _, a := range v6 {
+		if a != router && a != p.Controller || len(v4) > 0 {
+			locals = append(locals, a)
+		}
+	}
 	web := locals
 	if p.Controller.IsValid() {
 		web = locals[:1] // IPv6's 443 is the controller's

@@ -53,7 +53,12 @@ func TestPlan(t *testing.T) {
 		{name: "IPv6 of a controller VM", role: link.Controller, machine: "10.0.0.5 10.0.0.6 2001:db8::5",
 			ctrl: "10.0.0.5", media: "10.0.0.6:8801 [2001:db8::5]:8801", web: "10.0.0.6:443",
 			cand: "udp 10.0.0.6:8801, udp [2001:db8::5]:8801, tcp 10.0.0.6:443", at: "10.0.0.6:443"},
+		{name: "IPv6 alone, two", role: link.Controller, machine: "2001:db8::5 2001:db8::6",
+			ctrl: "2001:db8::5", media: "[2001:db8::6]:8801", web: "[2001:db8::6]:443", cand: "udp [2001:db8::6]:8801, tcp [2001:db8::6]:443", at: "[2001:db8::6]:443"},
+		{name: "IPv6 alone, one", role: link.Controller, machine: "2001:db8::5",
+			ctrl: "2001:db8::5", media: "[2001:db8::5]:8801", cand: "udp [2001:db8::5]:8801, tcp [2001:db8::5]:443", at: "[2001:db8::5]:443"},
 		{name: "no address", role: link.Router},
+		{name: "no address", role: link.Controller},
 	} {
 		addr := func(s string) (a netip.Addr) {
 			if s != "" {
