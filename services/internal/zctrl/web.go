@@ -42,7 +42,6 @@ func (s *Server) handler() http.Handler {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /signal", s.signal)
 	m.HandleFunc("GET /healthz", s.healthz)
-	m.HandleFunc("GET /origins", s.origins)
 	if s.cfg.Trials != nil {
 		m.HandleFunc("POST /trial", s.trial)
 	}
@@ -66,23 +65,6 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ok")
-}
-
-// Origins are where browsers reach the zone's controllers, this one too: the
-// answer of GET /origins.
-type Origins struct {
-	Origins []string `json:"origins"`
-}
-
-func (s *Server) origins(w http.ResponseWriter, _ *http.Request) {
-	out := Origins{Origins: []string{}}
-	if z := s.current(); z != nil {
-		z.mu.Lock()
-		out.Origins = append(out.Origins, z.origins...)
-		z.mu.Unlock()
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	api.WriteJSON(w, http.StatusOK, out)
 }
 
 // TrialRequest is the body of POST /trial: who comes with the link of a trial

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -52,7 +51,7 @@ func (k *tested) do(t *testing.T, method, path, body string, header ...string) (
 	return res, string(b)
 }
 
-// What a controller serves, and where the others are.
+// What a controller serves, and to whose pages.
 func TestPages(t *testing.T) {
 	path := socket(t, "metrics")
 	first := true // of two controllers, one alone
@@ -68,27 +67,19 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: %d %q", path, res.StatusCode, body)
 		}
 	}
-	var o Origins
-	_, body := k.do(t, "GET", "/origins", "")
-	if err := json.Unmarshal([]byte(body), &o); err != nil || len(o.Origins) != 2 {
-		t.Errorf("origins %q: %v", body, err)
-	}
 	for _, path := range []string{"/trial", "/whip", "/metrics"} {
 		if res, body := k.do(t, "POST", path, ""); body != "page" {
 			t.Errorf("%s is there: %d %q", path, res.StatusCode, body)
 		}
 	}
-	// A public name is an origin, and its page may come.
+	// The page of another controller may come, by its address or public name.
 	k.zone.Set(func(s *member.State) {
 		c := *s.Config
 		c.Appliances = append([]link.Peer{}, c.Appliances...)
 		c.Appliances[0].PublicName = "meet.example.com"
 		s.Config = &c
 	})
-	bustest.Eventually(t, "the name is told", func() bool {
-		_, body := k.do(t, "GET", "/origins", "")
-		return strings.Contains(body, fmt.Sprintf("https://meet.example.com:%d", k.at.Port()))
-	})
+	bustest.Eventually(t, "the name is told", func() bool { return k.current().has("meet.example.com") })
 	for origin, want := range map[string]int{
 		"https://" + k.at.String(): 101, "https://meet.example.com": 101, "https://127.0.0.3": 101, "": 101,
 		"http://meet.example.com": 403, "https://evil.example.com": 403, "null": 403, "https://": 403,

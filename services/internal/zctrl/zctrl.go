@@ -5,7 +5,7 @@
 //	TCP 443 ──┬───────────────────▶ router's process ◀──────┐ unix sockets
 //	          ▼                                             │
 //	         TLS ──┬── ALPN parley-bus/1 ──▶ hub            │
-//	               └── http/1.1 ──┬── page, /origins, /healthz, /trial
+//	               └── http/1.1 ──┬── page, /healthz, /trial
 //	                              ├── /whip, /whep ─────────┘
 //	                              └── /signal ──▶ carrier ══bus══▶ the meeting's router
 //
@@ -14,7 +14,7 @@
 // goes on, whose meeting a router has to run. From then on frames go to that
 // router and back, unread. What a controller knows of meetings it has heard from
 // their routers; two of a zone share nothing, and a page that loses the one goes
-// on with the other, whose origin it knows from its link or GET /origins.
+// on with the other, whose origin the page knows.
 //
 // A page is told why it is not let in by a frame with closed and a code of
 // package signal. A WebSocket that is closed without one is to be opened again,

@@ -3,9 +3,7 @@ package zctrl
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -55,8 +53,7 @@ type zone struct {
 	mu        sync.Mutex
 	issuer    string // of tickets
 	keys      ticket.Set
-	origins   []string // of the zone's controllers
-	hosts     map[string]bool
+	hosts     map[string]bool // of the zone's controllers
 	appliance []link.Peer
 	placed    map[string]placed
 }
@@ -214,7 +211,7 @@ func (z *zone) tell(st member.State) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	z.issuer, z.keys = st.Issuer(), keys
-	z.appliance, z.origins, z.hosts = nil, nil, map[string]bool{}
+	z.appliance, z.hosts = nil, map[string]bool{}
 	if st.Config == nil {
 		return
 	}
@@ -227,9 +224,6 @@ func (z *zone) tell(st member.State) {
 			z.hosts[strings.ToLower(a.String())] = true
 		}
 		z.hosts[strings.ToLower(p.PublicName)] = p.PublicName != ""
-		if o := origin(p, z.s.cfg.Port); o != "" {
-			z.origins = append(z.origins, o)
-		}
 	}
 }
 
@@ -238,29 +232,6 @@ func (z *zone) trusts() bool {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	return z.issuer != ""
-}
-
-// origin is where browsers reach a controller: by its public name, or else at its
-// first address.
-func origin(p link.Peer, port uint16) string {
-	host := p.PublicName
-	if host == "" {
-		if len(p.Addresses) == 0 {
-			return ""
-		}
-		host = bracket(p.Addresses[0])
-	}
-	if port != 443 {
-		return fmt.Sprintf("https://%s:%d", host, port)
-	}
-	return "https://" + host
-}
-
-func bracket(a netip.Addr) string {
-	if a.Is6() {
-		return "[" + a.String() + "]"
-	}
-	return a.String()
 }
 
 // has reports whether a host is one of the zone's controllers.
