@@ -294,6 +294,28 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
+// What the portal told is for the appliance that it told, and for no other one
+// that the machine becomes.
+func TestToldAnother(t *testing.T) {
+	k := newKeep(t.TempDir(), newLog())
+	c := link.Credentials{Appliance: "a", Zone: "z"}
+	if k.told(c) != nil {
+		t.Error("something was told")
+	}
+	want := link.Config{Generation: 7, Zone: "Office", Appliances: []link.Peer{}, Keys: json.RawMessage(`null`)}
+	if err := k.tell(t.Context(), c, want); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.told(c); got == nil || !reflect.DeepEqual(*got, want) {
+		t.Errorf("%+v", got)
+	}
+	for _, other := range []link.Credentials{{Appliance: "b", Zone: "z"}, {Appliance: "a", Zone: "y"}} {
+		if got := k.told(other); got != nil {
+			t.Errorf("%+v is told %+v", other, got)
+		}
+	}
+}
+
 // An enrolment that cannot be saved is not used, and not asked for again: it is
 // saved when it can be.
 func TestSavedBeforeUse(t *testing.T) {

@@ -325,6 +325,35 @@ func TestQueue(t *testing.T) {
 	}
 }
 
+func TestLines(t *testing.T) {
+	line := func(size int) string { return `{"usage":{"meetings":1}}` + strings.Repeat(" ", size-25) + "\n" }
+	for _, c := range []struct {
+		text string
+		good int // lines
+		end  string
+	}{
+		{line(9999) + line(10000), 2, "EOF"},
+		{line(10000) + line(10001) + line(100), 1, "a line of more than 10000 bytes"},
+		{line(100) + "{}", 1, "unexpected EOF"},
+		{line(100) + "{\n", 1, "a line of 2 bytes: unexpected end of JSON input"},
+	} {
+		in := newLines(strings.NewReader(c.text), 10000)
+		good, err := 0, error(nil)
+		for {
+			var u up
+			if err = in.next(&u); err != nil {
+				break
+			}
+			if good++; u.Usage == nil || u.Usage.Meetings != 1 {
+				t.Errorf("line %d: %+v", good, u)
+			}
+		}
+		if good != c.good || err.Error() != c.end {
+			t.Errorf("%d lines, %v, want %d, %s", good, err, c.good, c.end)
+		}
+	}
+}
+
 func FuzzUp(f *testing.F) {
 	f.Add([]byte(`{"hello":{"boot":"x"}}` + "\n" + `{"event":{"number":1,"name":"n","data":{}}}` + "\n" + `{"usage":{"meetings":1}}` + "\n"))
 	f.Add([]byte("\n\n{}"))
