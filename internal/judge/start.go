@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -33,11 +34,16 @@ func Start(t testing.TB, name string, args ...string) *Output {
 type Process struct {
 	*Output
 	kill func()
+	stop func() error
 }
 
 // Kill kills it (SIGKILL), and returns when it has ended: the kernel closes its
 // sockets, and it says goodbye to nobody.
 func (p *Process) Kill() { p.kill() }
+
+// Stop stops it (SIGSTOP): its connections stay open, and nothing comes any more, as
+// of a machine that has lost its power. Kill ends it.
+func (p *Process) Stop() error { return p.stop() }
 
 // Self starts the test's own program again, with more in its environment and what
 // to do on its standard input: its TestMain tells by the environment what it is.
@@ -55,6 +61,7 @@ func Self(t testing.TB, input string, env ...string) (*Process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start this program again: %w", err)
 	}
+	p.stop = func() error { return cmd.Process.Signal(syscall.SIGSTOP) }
 	p.kill = sync.OnceFunc(func() {
 		cmd.Process.Kill()
 		cmd.Wait()

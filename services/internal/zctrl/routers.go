@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/parley-meet/parley/services/internal/bus/placement"
 )
 
 const (
@@ -17,6 +19,13 @@ const (
 	lookAtBus = 100 * time.Millisecond
 	askTimes  = 4
 	askTime   = 250 * time.Millisecond
+	// lateAfter is how long after its last announcement a router is asked in the same
+	// way, for a machine that loses its power closes no connection; askEvery is how
+	// long after an answer it is asked again, if it still announces nothing. Whose
+	// connection is open is asked lateTimes: he may only be slow.
+	lateAfter = placement.Every + 400*time.Millisecond
+	askEvery  = time.Second
+	lateTimes = 6
 )
 
 // watch follows what routers say until ctx ends.
@@ -45,17 +54,19 @@ func (z *zone) watch(ctx context.Context) {
 
 // sights is what is known of the routers' processes.
 type sights struct {
-	mu     sync.Mutex
-	boots  map[string]uint64
-	asking map[string]bool
+	mu       sync.Mutex
+	boots    map[string]uint64
+	answered map[string]time.Time // last
+	asking   map[string]bool
 }
 
 // attend notices routers that have ended or begun anew, by the ends of their
-// connections to this controller, until ctx ends.
+// connections to this controller and by announcements that do not come, until ctx
+// ends.
 func (z *zone) attend(ctx context.Context) {
 	var (
 		work sync.WaitGroup
-		seen = &sights{boots: map[string]uint64{}, asking: map[string]bool{}}
+		seen = &sights{boots: map[string]uint64{}, answered: map[string]time.Time{}, asking: map[string]bool{}}
 		last = map[string][]time.Time{}
 		tick = time.NewTicker(lookAtBus)
 	)
@@ -71,16 +82,28 @@ func (z *zone) attend(ctx context.Context) {
 		for _, x := range z.hub.Sessions() {
 			now[x.ID] = append(now[x.ID], x.Since)
 		}
+		late := map[string]bool{}
+		for _, r := range z.view.Routers() {
+			late[r.ID] = time.Since(r.Heard) > lateAfter
+		}
 		for id := range z.live() {
 			gone := slices.ContainsFunc(last[id], func(t time.Time) bool { return !slices.Contains(now[id], t) })
 			seen.mu.Lock()
-			ask := (gone || seen.boots[id] == 0) && !seen.asking[id]
+			overdue := late[id] && time.Since(seen.answered[id]) > askEvery
+			ask := (gone || overdue || seen.boots[id] == 0) && !seen.asking[id]
 			if ask {
 				seen.asking[id] = true
 			}
 			seen.mu.Unlock()
+			times := 0
+			switch {
+			case gone:
+				times = askTimes
+			case overdue:
+				times = lateTimes
+			}
 			if ask {
-				work.Go(func() { z.ask(ctx, seen, id, gone) })
+				work.Go(func() { z.ask(ctx, seen, id, times) })
 			}
 			// Else it is asked when the one who asks has come back.
 			if ask || !gone {
@@ -91,13 +114,14 @@ func (z *zone) attend(ctx context.Context) {
 }
 
 // ask learns which process a router is, and has the pages of one that has ended
-// come back. suspect says that its connection has ended.
-func (z *zone) ask(ctx context.Context, seen *sights, id string, suspect bool) {
+// come back. It is asked so many times before it counts as lost; 0: it does not, and
+// is asked once.
+func (z *zone) ask(ctx context.Context, seen *sights, id string, times int) {
 	var (
 		boot uint64
 		err  error
 	)
-	for range askTimes {
+	for range max(times, 1) {
 		began := time.Now()
 		wait, stop := context.WithTimeout(ctx, askTime)
 		boot, err = z.carrier.Process(wait, id)
@@ -113,7 +137,7 @@ func (z *zone) ask(ctx context.Context, seen *sights, id string, suspect bool) {
 	seen.mu.Lock()
 	before := seen.boots[id]
 	if err == nil {
-		seen.boots[id] = boot
+		seen.boots[id], seen.answered[id] = boot, time.Now()
 	}
 	delete(seen.asking, id)
 	seen.mu.Unlock()
@@ -121,7 +145,7 @@ func (z *zone) ask(ctx context.Context, seen *sights, id string, suspect bool) {
 	switch {
 	case ctx.Err() != nil:
 		return
-	case err != nil && suspect:
+	case err != nil && times > 0:
 		z.s.log.Warn("a router is lost", "router", id, "error", err)
 		z.view.Forget(id)
 		why = "the meeting's router is lost"

@@ -236,6 +236,14 @@ func (p *Process) Origin() string { return "https://" + p.task.At.String() }
 // Kill kills the process; it says goodbye to nobody.
 func (p *Process) Kill() { p.process.Kill() }
 
+// Stop stops the process as a power cut does: what is connected to it hears nothing.
+func (p *Process) Stop() {
+	p.t.Helper()
+	if err := p.process.Stop(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // Start starts it, for the first time or again.
 func (p *Process) Start() {
 	p.t.Helper()
