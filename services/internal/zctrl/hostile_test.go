@@ -14,7 +14,10 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/parley-meet/parley/services/internal/bus"
 	"github.com/parley-meet/parley/services/internal/bus/bustest"
+	"github.com/parley-meet/parley/services/internal/bus/placement"
+	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/signal"
 	"github.com/parley-meet/parley/services/internal/ticket"
 )
@@ -329,4 +332,23 @@ func TestOneTicket(t *testing.T) {
 	if n := r.routers[0].hall.Load().Participants; n != 2 {
 		t.Errorf("%d participants", n)
 	}
+}
+
+// Where the routers are there and full people are told that.
+func TestFull(t *testing.T) {
+	r := newRig(t, 1, 1)
+	k := r.controllers[0]
+	z := k.current()
+	bustest.Eventually(t, "the controller has settled", func() bool { return z.settled(time.Now()) })
+	r.routers[0].silence()
+	a, err := placement.Announcement{Version: "1.2.3", Host: "r", Limit: 1, Participants: 1}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It is said again and again: the controller may find out that nobody is there.
+	bustest.Eventually(t, "somebody is told", func() bool {
+		z.view.Hear(bus.Message{From: bus.Peer{Role: link.Router, ID: "full"}, Topic: placement.Topic, Data: a})
+		z.view.Forget(r.routers[0].cred.Appliance)
+		return k.answer(t, browser(), websocket.MessageText, opens(signal.Open{Ticket: r.ticket("m1", "alice", ticket.Host)})) == `{"closed":{"code":"meet-full"}}`
+	})
 }
