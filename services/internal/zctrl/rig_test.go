@@ -146,8 +146,11 @@ func newRig(t *testing.T, controllers, routers int, change ...func(*Config)) *ri
 	}
 	for _, k := range r.controllers {
 		bustest.Eventually(t, "the controller hears all routers", func() bool {
+			k.mu.Lock()
+			listens := len(k.running) > 0
+			k.mu.Unlock()
 			z := k.current()
-			return z != nil && len(z.live()) == routers && (routers == 0 || k.health() == "ready")
+			return listens && z != nil && len(z.live()) == routers && (routers == 0 || k.health() == "ready")
 		})
 	}
 	return r
