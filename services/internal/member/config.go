@@ -51,6 +51,7 @@ type Member struct {
 	keep     keep
 	settings *statefile.File[connector.Settings]
 	poll     time.Duration
+	patience time.Duration // lastWords
 	wake     chan struct{} // something is to be kept
 	outcomes chan outcome  // of enrolments
 	tasks    sync.WaitGroup
@@ -82,7 +83,7 @@ func New(cfg Config) (*Member, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Member{cfg: cfg, keep: newKeep(cfg.Dir, cfg.Log), settings: connector.File(statefile.New(cfg.Settings)), poll: pollEvery,
+	return &Member{cfg: cfg, keep: newKeep(cfg.Dir, cfg.Log), settings: connector.File(statefile.New(cfg.Settings)), poll: pollEvery, patience: lastWords,
 		wake: make(chan struct{}, 1), outcomes: make(chan outcome), tickets: throttle.Bucket{Size: ticketBurst, Every: ticketEvery}}, nil
 }
 

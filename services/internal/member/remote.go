@@ -37,6 +37,8 @@ type Remote struct {
 	log     *slog.Logger
 	boot    string
 	wake    chan struct{} // something is to be said
+	// patience is lastWords, less than the zone controller's.
+	patience time.Duration
 
 	mu     sync.Mutex
 	queue  []event
@@ -55,10 +57,11 @@ func Dial(path string, log *slog.Logger, servers ...uint32) *Remote {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Remote{path: path, servers: servers, log: log, boot: rand.Text(), wake: make(chan struct{}, 1)}
+	return &Remote{path: path, servers: servers, log: log, boot: rand.Text(), wake: make(chan struct{}, 1), patience: lastWords / 2}
 }
 
-// Run keeps the connection until ctx ends; it returns nil then.
+// Run keeps the connection until ctx ends, and for a moment more while events wait;
+// it returns nil then.
 func (r *Remote) Run(ctx context.Context) error {
 	wait := retryLeast
 	last := ""
@@ -106,11 +109,20 @@ func (r *Remote) session(ctx context.Context) error {
 	if own := uint32(os.Getuid()); who.Uid != own && !slices.Contains(r.servers, who.Uid) {
 		return fmt.Errorf("%s is served by user %d", r.path, who.Uid)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	ended := ctx
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	defer cancel()
+	wg.Go(func() {
+		defer cancel()
+		select {
+		case <-ended.Done():
+			r.drain(ctx)
+		case <-ctx.Done():
+		}
+	})
 	if err := say(conn, up{Hello: &hello{Boot: r.boot}}); err != nil {
 		return err
 	}
@@ -131,6 +143,18 @@ func (r *Remote) session(ctx context.Context) error {
 		if d.State != nil {
 			r.connected(true)
 			r.change(func(s *State) { *s = *d.State })
+		}
+	}
+}
+
+// drain waits for the zone controller to take the events.
+func (r *Remote) drain(ctx context.Context) {
+	for end := time.Now().Add(r.patience); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+		r.mu.Lock()
+		waiting := len(r.queue)
+		r.mu.Unlock()
+		if waiting == 0 {
+			return
 		}
 	}
 }

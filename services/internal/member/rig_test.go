@@ -63,7 +63,7 @@ func (m *machine) start() *machine {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	member.poll = 20 * time.Millisecond
+	member.poll, member.patience = 20*time.Millisecond, 30*time.Second
 	m.Member = member
 	m.stop = bustest.Running(m.t, member.Run)
 	return m

@@ -60,7 +60,25 @@ func (m *Member) Run(ctx context.Context) error {
 		case o := <-m.outcomes:
 			l.outcome(o, time.Now())
 		case <-ctx.Done():
+			l.drain()
 			return nil
+		}
+	}
+}
+
+// lastWords is how long a process that ends waits for its events to be taken: how
+// meetings ended, that end with it.
+const lastWords = 2 * time.Second
+
+// drain waits for the portal to take the events, if it is there.
+func (l *loop) drain() {
+	if l.link == nil {
+		return
+	}
+	c := l.link.client
+	for end := time.Now().Add(l.m.patience); time.Now().Before(end) && c.Connection().Connected; time.Sleep(10 * time.Millisecond) {
+		if waiting, _ := c.Waiting(); waiting == 0 {
+			return
 		}
 	}
 }

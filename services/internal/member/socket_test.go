@@ -103,6 +103,47 @@ func TestRemote(t *testing.T) {
 	portaltest.Wait(t, "the state", func() bool { return linked(r.State()) })
 }
 
+// A process that ends says its last words: how its meetings ended.
+func TestLastWords(t *testing.T) {
+	z := bustest.New(t)
+	m := newMachine(t, link.Controller, z.Portal.Roots())
+	m.token(z.Token)
+	m.start()
+	path, stop := served(t, m)
+	r := Dial(path, newLog())
+	r.patience = 30 * time.Second
+	leave := bustest.Running(t, r.Run)
+	m.until("the link", linked)
+	portaltest.Wait(t, "the state", func() bool { return linked(r.State()) })
+	const many = 100 // more than are on their way at once
+	for range many {
+		if err := r.Event("meeting.participants", map[string]any{"meeting": "m", "run": "r", "participants": 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave()
+	if n := len(r.queue); n != 0 {
+		t.Errorf("%d events were not said", n)
+	}
+	client := m.client
+	stop()
+	m.stop()
+	if waiting, dropped := client.Waiting(); waiting != 0 || dropped != 0 {
+		t.Errorf("%d events wait, %d were dropped", waiting, dropped)
+	}
+	// Where nobody takes them, the end does not wait.
+	for range many {
+		if err := r.Event("meeting.ended", 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	bustest.Running(t, r.Run)()
+	if took := time.Since(began); took >= r.patience {
+		t.Errorf("%v", took)
+	}
+}
+
 // What a state holds comes over the socket as it is.
 func TestStateOnTheWire(t *testing.T) {
 	_, s := alone(t)
