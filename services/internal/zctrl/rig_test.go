@@ -237,9 +237,15 @@ func (x *router) frames() int {
 // ticket makes one for somebody.
 func (r *rig) ticket(id, name string, role ticket.Role) string {
 	r.t.Helper()
+	return r.ticketFor(id, name, role, ticket.TTL)
+}
+
+// ticketFor makes one that lives for so long.
+func (r *rig) ticketFor(id, name string, role ticket.Role, life time.Duration) string {
+	r.t.Helper()
 	now := time.Now()
 	text, err := ticket.Sign(r.key, ticket.Claims{Issuer: issuer, Zone: r.controllers[0].cred.Zone, Subject: name, ID: ticket.NewID(), Account: "a", Name: name, Role: role,
-		Meeting: ticket.Meeting{ID: id, Number: "123456789", JoinBeforeHost: true}, Issued: now, Expires: now.Add(ticket.TTL)})
+		Meeting: ticket.Meeting{ID: id, Number: "123456789", JoinBeforeHost: true}, Issued: now, Expires: now.Add(life)})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -98,12 +98,14 @@ func TestDrain(t *testing.T) {
 }
 
 // A meeting whose router falls silent begins again at another one, with what was
-// set in it, and its people come by their tickets.
+// set in it, and its people come by their tickets and passes.
 func TestRouterSilent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, 2)
 	one := r.controllers[0]
-	alice := r.join("m1", "alice", ticket.Host, one)
+	// A router gives a pass a minute before the ticket ends.
+	text := r.ticketFor("m1", "alice", ticket.Host, 62*time.Second)
+	alice := comes(t, "alice", text, one.at)
 	bob := r.join("m1", "bob", ticket.Guest, one)
 	locked := true
 	alice.send(&signal.Command{Do: signal.Set, Settings: &signal.Change{Locked: &locked}})
@@ -117,7 +119,8 @@ func TestRouterSilent(t *testing.T) {
 		n, _ := z.carrier.Keeps()
 		return n == 1
 	})
-	time.Sleep(2500 * time.Millisecond) // that of the lock too: a limit of what outlives a router
+	bustest.Eventually(t, "alice has a pass", func() bool { alice.mu.Lock(); defer alice.mu.Unlock(); return alice.pass != text })
+	time.Sleep(2500 * time.Millisecond) // the lock is kept too: a limit of what outlives a router
 	r.routers[at].silence()
 	bustest.Eventually(t, "both have joined again", func() bool {
 		alice.mu.Lock()
