@@ -20,8 +20,14 @@ import (
 const (
 	maxConns     = 4096
 	maxPeerConns = 1024 // of an IPv4 address, of an IPv6 /64
-	firstTime    = 10 * time.Second
-	keepAlive    = 30 * time.Second
+	// A handshake costs the machine more than whoever asks for it: after comeBurst
+	// connections an address has comeRate a second. Two hundred people who load the
+	// page behind one address are within it.
+	comeBurst = 2048
+	comeRate  = 100
+	maxPaces  = 8192 // addresses of which that is known
+	firstTime = 10 * time.Second
+	keepAlive = 30 * time.Second
 	// lookEvery is how often the addresses to listen at are asked for.
 	lookEvery = 2 * time.Second
 )
@@ -32,8 +38,28 @@ type door struct {
 	guests  map[*guest]bool
 	order   list.List // of *guest that have shown nothing yet, the oldest first
 	peers   map[netip.Prefix]int
-	refused [2]uint64 // because of all, and of one peer
+	paces   map[netip.Prefix]*pace
+	pruned  time.Time // paces
+	refused [3]uint64 // because of all, of one peer, and of its pace
 	closed  bool
+}
+
+// pace is how many connections an address has made lately.
+type pace struct {
+	used float64
+	at   time.Time
+}
+
+// take counts one more, and reports whether there was room.
+func (p *pace) take(now time.Time) bool {
+	if d := now.Sub(p.at).Seconds(); d > 0 {
+		p.used, p.at = max(0, p.used-d*comeRate), now
+	}
+	if p.used >= comeBurst {
+		return false
+	}
+	p.used++
+	return true
 }
 
 // guest is a connection.
@@ -61,16 +87,42 @@ func guestFor(r *http.Request) *guest {
 	return g
 }
 
-func newDoor() *door { return &door{guests: map[*guest]bool{}, peers: map[netip.Prefix]int{}} }
+func newDoor() *door {
+	return &door{guests: map[*guest]bool{}, peers: map[netip.Prefix]int{}, paces: map[netip.Prefix]*pace{}}
+}
+
+// comesLocked counts a connection against its address's pace.
+func (d *door) comesLocked(peer netip.Prefix, now time.Time) bool {
+	p := d.paces[peer]
+	if p == nil {
+		if len(d.paces) >= maxPaces && now.Sub(d.pruned) >= time.Second {
+			d.pruned = now
+			for k, x := range d.paces {
+				if x.used-now.Sub(x.at).Seconds()*comeRate <= 0 {
+					delete(d.paces, k)
+				}
+			}
+		}
+		if len(d.paces) >= maxPaces {
+			return true // so many are no one's
+		}
+		p = &pace{at: now}
+		d.paces[peer] = p
+	}
+	return p.take(now)
+}
 
 // enter counts a connection in, or closes it. Where there are too many the oldest
 // that has shown nothing goes.
-func (d *door) enter(c *net.TCPConn) *guest {
+func (d *door) enter(c *net.TCPConn, now time.Time) *guest {
 	g := &guest{TCPConn: c, door: d, peer: peerOf(c.RemoteAddr())}
 	d.mu.Lock()
 	var oldest *guest
 	refused := d.closed
 	switch {
+	case !d.comesLocked(g.peer, now):
+		refused = true
+		d.refused[2]++
 	case d.peers[g.peer] >= maxPeerConns:
 		refused = true
 		d.refused[1]++
@@ -249,7 +301,7 @@ func (s *Server) accept(l net.Listener) {
 			time.Sleep(10 * time.Millisecond) // out of descriptors: it passes
 			continue
 		}
-		if g := s.door.enter(c.(*net.TCPConn)); g != nil {
+		if g := s.door.enter(c.(*net.TCPConn), time.Now()); g != nil {
 			go s.sort(g)
 		}
 	}

@@ -78,8 +78,8 @@ func newFigures(s *Server) *figures {
 		counter("frames_lost_total", "Frames that the bus did not take or lost a part of; they are sent again.", nil, counts(func(c carrier.Counts) uint64 { return c.Lost })),
 		counter("bus_strange_total", "Messages of routers that were not understood.", nil, counts(func(c carrier.Counts) uint64 { return c.Strange })),
 	)
-	for i, bound := range []string{"all", "peer"} {
-		f.registry.MustRegister(counter("connections_refused_total", "Connections that were closed because there were too many, in all or of one address.", prometheus.Labels{"bound": bound}, func() float64 {
+	for i, bound := range []string{"all", "peer", "pace"} {
+		f.registry.MustRegister(counter("connections_refused_total", "Connections that were closed because there were too many: in all, of one address, or of one address in a short time.", prometheus.Labels{"bound": bound}, func() float64 {
 			s.door.mu.Lock()
 			defer s.door.mu.Unlock()
 			return float64(s.door.refused[i])

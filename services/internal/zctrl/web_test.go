@@ -377,18 +377,18 @@ func TestDoor(t *testing.T) {
 		t.Cleanup(func() { client.Close(); c.Close() })
 		return client, c.(*net.TCPConn)
 	}
-	d := newDoor()
+	d, now := newDoor(), time.Now()
 	_, c := pair()
-	kept := d.enter(c)
+	kept := d.enter(c, now)
 	kept.keep()
 	_, c = pair()
-	old := d.enter(c)
+	old := d.enter(c, now)
 	for i := range maxConns - 2 { // of other addresses
 		g := &guest{TCPConn: c, door: d, peer: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), 32)}
 		d.guests[g], d.peers[g.peer] = true, 1
 	}
 	_, c = pair()
-	if g := d.enter(c); g == nil || d.len() != maxConns {
+	if g := d.enter(c, now); g == nil || d.len() != maxConns {
 		t.Fatalf("%v, %d connections", g, d.len())
 	}
 	if d.guests[old] || !d.guests[kept] {
@@ -396,13 +396,13 @@ func TestDoor(t *testing.T) {
 	}
 	d.peers[kept.peer] = maxPeerConns
 	client, c := pair()
-	if g := d.enter(c); g != nil {
+	if g := d.enter(c, now); g != nil {
 		t.Error("one address has more than its bound")
 	}
 	if _, err := client.Read(make([]byte, 1)); err == nil {
 		t.Error("it is open")
 	}
-	if d.refused != [2]uint64{1, 1} {
+	if d.refused != [3]uint64{1, 1, 0} {
 		t.Errorf("refused %v", d.refused)
 	}
 	kept.Close()
@@ -412,7 +412,7 @@ func TestDoor(t *testing.T) {
 	}
 	d.closeAll()
 	_, c = pair()
-	if d.enter(c) != nil || d.order.Len() != 0 {
+	if d.enter(c, now) != nil || d.order.Len() != 0 {
 		t.Error("a door that is closed")
 	}
 	for in, want := range map[string]string{"192.0.2.1:5": "192.0.2.1/32", "[2001:db8:1:2:3::4]:5": "2001:db8:1:2::/64", "[::ffff:192.0.2.1]:5": "192.0.2.1/32"} {
@@ -423,6 +423,45 @@ func TestDoor(t *testing.T) {
 		if got := peerOf(a).String(); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
 		}
+	}
+}
+
+// Connections in quick succession are bounded for each address; nobody's pace is
+// kept for ever.
+func TestPace(t *testing.T) {
+	d, now := newDoor(), time.Now()
+	peer := func(i int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
+	}
+	n := 0
+	for range 2 * comeBurst {
+		if d.comesLocked(peer(0), now) {
+			n++
+		}
+	}
+	if n != comeBurst {
+		t.Errorf("%d came at once", n)
+	}
+	now = now.Add(time.Second)
+	n = 0
+	for range 2 * comeBurst {
+		if d.comesLocked(peer(0), now) {
+			n++
+		}
+	}
+	if n != comeRate {
+		t.Errorf("%d came in the next second", n)
+	}
+	for i := range 3 * maxPaces {
+		if !d.comesLocked(peer(i+1), now) {
+			t.Fatal("a first connection is refused")
+		}
+	}
+	if len(d.paces) > maxPaces {
+		t.Errorf("%d paces are kept", len(d.paces))
+	}
+	if !d.comesLocked(peer(3*maxPaces), now.Add(time.Minute)) || len(d.paces) > 1 {
+		t.Errorf("%d paces are kept after a minute", len(d.paces))
 	}
 }
 

@@ -24,7 +24,7 @@
 //
 // Bounds: maxConns connections and maxPeerConns from an address, of which those
 // that have shown no ticket yet are closed, the oldest first, when there are too
-// many; maxWaiting WebSockets without a ticket; the rates of package signal; a
+// many; comeRate of them a second from an address; maxWaiting WebSockets without a ticket; the rates of package signal; a
 // queue of queueFrames and queueBytes for each page, and of allBytes for all.
 package zctrl
 
