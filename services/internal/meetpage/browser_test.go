@@ -174,6 +174,17 @@ func TestFailover(t *testing.T) {
 	t.Log(anna.Value(active))
 	boris.Size(1280)
 
+	// A screen is shared in two sizes.
+	press(anna, "screen")
+	sees(boris, "Anna", "screen")
+	width := `document.querySelector('.tile[data-source="screen"] video').videoWidth`
+	boris.Value(`window.wide = ` + width)
+	boris.Size(360)
+	boris.Until(width + ` > 0 && ` + width + ` * 1.9 < wide`)
+	boris.Size(1280)
+	press(anna, "screen")
+	boris.Until(`document.querySelector(".stage").hidden`)
+
 	// The controller goes, and the other one goes on.
 	frames := `document.querySelector('.tile:not(.self) video').getVideoPlaybackQuality().totalVideoFrames`
 	anna.Value(`window.before = ` + frames)

@@ -85,7 +85,7 @@ func get(h http.Handler, path string, headers ...string) *httptest.ResponseRecor
 }
 
 func TestHandler(t *testing.T) {
-	others := []string{"https://c2.example", "https://[2001:db8::1]:8443", "http://c3.example", "https://evil.example/path", "https://a b", "https://x.example;script-src", "javascript:alert(1)"}
+	others := []string{"https://c2.example", "https://192.0.2.1:8443", "https://[2001:db8::1]", "http://c3.example", "https://evil.example/path", "https://a b", "https://x.example;script-src", "javascript:alert(1)"}
 	h := New(Config{Log: quiet(), Origins: func() []string { return others }, Portal: func() string { return "https://portal.example" }})
 	for _, path := range []string{"/", "/m"} {
 		w := get(h, path, "Accept-Language", "ru")
@@ -94,7 +94,7 @@ func TestHandler(t *testing.T) {
 		}
 		header := w.Header()
 		csp := header.Get("Content-Security-Policy")
-		if !strings.Contains(csp, "; connect-src 'self' wss://c2.example wss://[2001:db8::1]:8443; ") || strings.Contains(csp, "unsafe") || !strings.HasPrefix(csp, "default-src 'none'; ") {
+		if !strings.Contains(csp, "; connect-src 'self' wss://c2.example wss://192.0.2.1:8443; ") || strings.Contains(csp, "unsafe") || !strings.HasPrefix(csp, "default-src 'none'; ") {
 			t.Errorf("policy %q", csp)
 		}
 		if got := header.Get("Permissions-Policy"); !strings.Contains(got, "camera=(self), microphone=(self), display-capture=(self)") || !strings.Contains(got, "geolocation=()") {
@@ -104,7 +104,7 @@ func TestHandler(t *testing.T) {
 			t.Errorf("the page is kept: %q", got)
 		}
 		body := w.Body.String()
-		if !strings.Contains(body, `data-origins="https://c2.example https://[2001:db8::1]:8443 "`) || !strings.Contains(body, `data-portal="https://portal.example"`) {
+		if !strings.Contains(body, `data-origins="https://c2.example https://192.0.2.1:8443 "`) || !strings.Contains(body, `data-portal="https://portal.example"`) {
 			t.Errorf("%.2000s", body)
 		}
 		for _, m := range regexp.MustCompile(`(?:href|src)="(/assets/[^"]+)"`).FindAllStringSubmatch(body, -1) {

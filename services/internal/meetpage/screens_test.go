@@ -86,7 +86,7 @@ func screens(t *testing.T, language string) {
 	guest.Run(chromedp.Click("[data-join]"))
 	guest.Until(`!!document.querySelector(".waiting") && document.title !== "" && !document.querySelector(".message .hint").hidden`)
 	judge(guest, "waiting")
-	b.Until(`document.querySelectorAll(".notes .note").length === 1`)
+	b.Until(`document.querySelectorAll('.notes [data-key^="lobby-"]').length === 1`)
 	judge(b, "knock")
 	press(b, "people")
 	b.Until(`document.activeElement?.id === "people-title" && document.querySelectorAll("[data-lobby] li").length === 1`)

@@ -21,6 +21,12 @@ const layers = [
   { rid: "h", scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
 ];
 
+/** The screen's: who has a slow network reads half the size. */
+const screenLayers = [
+  { rid: "l", scaleResolutionDownBy: 2, maxBitrate: 600_000 },
+  { rid: "h", scaleResolutionDownBy: 1, maxBitrate: 2_500_000 },
+];
+
 /**
  * @typedef {"microphone" | "camera" | "screen" | "screenaudio"} Source
  *
@@ -119,7 +125,7 @@ export class Media {
     /** @type {RTCRtpTransceiverInit} */
     const init = { direction: "sendonly" };
     if (source === "camera") init.sendEncodings = layers.map((l) => ({ ...l }));
-    if (source === "screen") init.sendEncodings = [{ maxBitrate: 2_500_000 }];
+    if (source === "screen") init.sendEncodings = screenLayers.map((l) => ({ ...l }));
     /** @type {RTCRtpTransceiver} */
     const t = this.pc.addTransceiver(track || kind, init);
     prefer(t, kind, true);

@@ -89,6 +89,7 @@ export class Room {
     /** @type {Map<string, Tile>} */
     this.all = new Map();
     this.known = false; // the first roster has come
+    this.alone = false; // one was told
     this.due = false;
     this.resized = new ResizeObserver(() => this.render());
     this.resized.observe(this.view);
@@ -200,6 +201,9 @@ export class Room {
   draw() {
     if (!this.root.isConnected) return;
     this.drawPeople();
+    if (this.people.size > 1) this.unnote("alone");
+    else if (this.known && !this.alone) this.note(t("js.alone"), undefined, "alone");
+    this.alone ||= this.known;
     const all = [...this.people.values()];
     const own = this.people.get(this.you);
     const others = all.filter((p) => p.id !== this.you).sort((a, b) => Number(!!b.camera) - Number(!!a.camera) || a.id - b.id);
