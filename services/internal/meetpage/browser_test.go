@@ -127,6 +127,41 @@ func TestMeet(t *testing.T) {
 	}
 }
 
+// The functions that only compute.
+func TestPure(t *testing.T) {
+	w := newWorld(t)
+	b := w.browser("en")
+	b.Run(chromedp.Navigate(w.web.URL + "/"))
+	b.Until(`!!document.querySelector(".message")`)
+	b.Value(`window.m = {}, ["room", "link", "kept", "words"].forEach((n) => import(document.querySelector('[href$="/' + n + '.js"]').href).then((x) => { m[n] = x; })), 1`)
+	b.Until(`Object.keys(m).length === 4`)
+	for script, want := range map[string]string{
+		`m.room.initials("Анна  Мария Смирнова")`: "АС",
+		`m.room.initials(" élodie ")`:             "É",
+		`m.room.initials("(Bob) #7")`:             "B7",
+		`m.room.initials("🙂 ")`:                   "",
+		// One fills the box; four are two by two; a row of three where the box is wide.
+		`JSON.stringify(m.room.fit(1, 1600, 900, 16 / 9))`: `{"width":1600,"height":900}`,
+		`JSON.stringify(m.room.fit(4, 1610, 910, 16 / 9))`: `{"width":800,"height":450}`,
+		`JSON.stringify(m.room.fit(3, 1620, 300, 16 / 9))`: `{"width":533,"height":300}`,
+		`JSON.stringify(m.room.fit(2, 300, 610, 4 / 3))`:   `{"width":300,"height":225}`,
+		// At once, then later and later, less up to half.
+		`[0, 1, 2, 5, 50].map((n) => m.link.delay(n, 0)).join()`:  "0,500,1000,8000,8000",
+		`[0, 1, 2, 5, 50].map((n) => m.link.delay(n, 1)).join()`:  "0,250,500,4000,4000",
+		`[0, 1, 2, 3, 4, 5].map((n) => m.link.turn(n, 3)).join()`: "0,0,1,2,0,1",
+		`[0, 1, 2, 3].map((n) => m.link.turn(n, 1)).join()`:       "0,0,0,0",
+		// What is no ticket says nothing, and what it says is bounded.
+		`["", "junk", "a.b.c", "a." + btoa("[]") + ".c", "a." + btoa("null") + ".c"].map((s) => JSON.stringify(m.kept.claims(s).name ?? null)).join()`: "null,null,null,null,null",
+		`JSON.stringify(m.kept.claims("a." + btoa(JSON.stringify({name: "x".repeat(999), meeting: {number: "12345'/"}, exp: 5})) + ".c"))`:             `{"name":"` + strings.Repeat("x", 200) + `","test":false,"expires":5000}`,
+		`m.kept.claims("` + w.ticket("Анна", ticket.Host, nil) + `").name`:                                                                             "Анна",
+		`m.words.t("js.page-of", 2, 3) + m.words.t("none") + m.words.fault("meet-offer", ["%s"])`:                                                      "2 of 3noneThe browser's offer was not understood: %s",
+	} {
+		if got := b.Value(script); got != want {
+			t.Errorf("%s is %q, want %q", script, got, want)
+		}
+	}
+}
+
 // A controller is lost: the page goes on by the other one of the zone, with the same
 // session, and media notices nothing. Then its network is another one: ICE begins
 // anew. What nobody looks at is not sent.
@@ -177,11 +212,9 @@ func TestFailover(t *testing.T) {
 	// A screen is shared in two sizes.
 	press(anna, "screen")
 	sees(boris, "Anna", "screen")
-	width := `document.querySelector('.tile[data-source="screen"] video').videoWidth`
-	boris.Value(`window.wide = ` + width)
-	boris.Size(360)
-	boris.Until(width + ` > 0 && ` + width + ` * 1.9 < wide`)
-	boris.Size(1280)
+	if got := anna.Value(`pc.remoteDescription.sdp.includes("a=simulcast:recv l;h")`); got != "true" {
+		t.Error("the router does not take two sizes of the screen")
+	}
 	press(anna, "screen")
 	boris.Until(`document.querySelector(".stage").hidden`)
 

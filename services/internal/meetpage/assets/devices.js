@@ -16,11 +16,14 @@ export function why(e) {
 /** @param {string} [id] */
 const exactly = (id) => (id ? { deviceId: { exact: id } } : {});
 
+const sound = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+const picture = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } };
+
 /** Asks for a microphone, the one that was chosen if it is there. */
-export const microphone = () => one("microphone", (id) => ({ audio: { ...exactly(id), echoCancellation: true, noiseSuppression: true, autoGainControl: true } }));
+const microphone = () => one("microphone", (id) => ({ audio: { ...exactly(id), ...sound } }));
 
 /** Asks for a camera. */
-export const camera = () => one("camera", (id) => ({ video: { ...exactly(id), width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } } }));
+const camera = () => one("camera", (id) => ({ video: { ...exactly(id), ...picture } }));
 
 /** @param {"microphone" | "camera"} kind @param {(id?: string) => MediaStreamConstraints} constraints @returns {Promise<MediaStreamTrack>} */
 async function one(kind, constraints) {
@@ -98,7 +101,7 @@ export class Local {
     const { microphone: m, camera: c } = this.on;
     if (m && c && !devices().microphone && !devices().camera && navigator.mediaDevices) {
       try {
-        const s = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true }, video: { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } } });
+        const s = await navigator.mediaDevices.getUserMedia({ audio: sound, video: picture });
         this.take("microphone", s.getAudioTracks()[0]);
         this.take("camera", s.getVideoTracks()[0]);
         this.changed();
