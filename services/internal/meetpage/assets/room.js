@@ -123,7 +123,9 @@ export class Room {
     if (!people.length) return;
     const names = people.slice(0, namesAtOnce).map((p) => p.name);
     if (people.length > names.length) names.push(t("js.more", people.length - names.length));
-    this.note(t(names.length > 1 ? key + "-many" : key, names.join(", ")), undefined, undefined, "", key);
+    const text = t(names.length > 1 ? key + "-many" : key, names.join(", "));
+    if (this.root.dataset.panel === "people") find(document, "#said", HTMLElement).textContent = text; // the list shows it
+    else this.note(text, undefined, undefined, "", key);
   }
 
   /** @param {{full?: boolean, people?: {id: number, name: string}[], gone?: number[]}} m */
@@ -182,7 +184,7 @@ export class Room {
   opened(panel) {
     for (const n of [...this.notes.children]) {
       if (!(n instanceof HTMLElement)) continue;
-      if ((panel === "chat" && n.dataset.sort === "chat") || (panel === "people" && n.dataset.key?.startsWith("lobby-"))) n.remove();
+      if ((panel === "chat" && n.dataset.sort === "chat") || (panel === "people" && (n.dataset.key?.startsWith("lobby-") || n.dataset.sort?.startsWith("js.")))) n.remove();
     }
   }
 
