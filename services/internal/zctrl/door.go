@@ -251,8 +251,6 @@ func (s *Server) listen(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.ended:
-			return
 		case <-time.After(lookEvery):
 		}
 	}

@@ -156,6 +156,18 @@ func newRig(t *testing.T, controllers, routers int, change ...func(*Config)) *ri
 	return r
 }
 
+// kill ends a controller as a kill does: nobody is told anything.
+func (k *tested) kill() {
+	z := k.current()
+	z.stopBus() // first: nothing is said any more
+	k.mu.Lock()
+	k.draining = true // it listens no more
+	k.mu.Unlock()
+	k.closeListeners()
+	k.door.closeAll()
+	k.stop()
+}
+
 // start runs a router until the test ends.
 func (x *router) start(t *testing.T, r *rig, told *link.Config, port uint16, log *slog.Logger) {
 	t.Helper()

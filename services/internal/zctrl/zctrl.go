@@ -113,8 +113,6 @@ type Server struct {
 	guesses   *throttle.Table // of trial codes, by address
 	waiting   waiting
 	queued    atomic.Int64 // bytes that wait for pages
-	ended     chan struct{}
-	end       func() // closes it
 
 	mu       sync.Mutex
 	zone     *zone // nil: in none
@@ -145,9 +143,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, strangers: guard.NewStrangers(cfg.Log), door: newDoor(),
 		web: handover.New(&net.TCPAddr{Port: int(cfg.Port)}), guesses: throttle.NewTable(4096),
 		pages: map[*page]bool{}, problems: map[netip.AddrPort]error{}, running: map[netip.AddrPort]net.Listener{},
-		ended: make(chan struct{}),
 	}
-	s.end = sync.OnceFunc(func() { close(s.ended) })
 	if cfg.Handover != "" {
 		s.sender = handover.NewSender(cfg.Handover)
 	}
@@ -216,11 +212,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.Metrics != "" {
 		work.Go(func() { s.serveMetrics(inner) })
 	}
-	select {
-	case <-ctx.Done():
-		s.drain()
-	case <-s.ended:
-	}
+	<-ctx.Done()
+	s.drain()
 	cancel()
 	s.closeListeners()
 	s.web.Close()
@@ -236,16 +229,6 @@ func (s *Server) Run(ctx context.Context) error {
 		s.sender.Close()
 	}
 	return err
-}
-
-// Close ends a controller that runs at once, without a word to anybody.
-func (s *Server) Close() {
-	if z := s.current(); z != nil {
-		z.kill()
-	}
-	s.closeListeners()
-	s.door.closeAll()
-	s.end()
 }
 
 // drain tells the pages to go on elsewhere.

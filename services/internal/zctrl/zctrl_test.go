@@ -61,7 +61,7 @@ func TestMeeting(t *testing.T) {
 		return false
 	})
 	began := time.Now()
-	one.Close()
+	one.kill()
 	talk(5)
 	alice.hears("b", lines)
 	bob.hears("a", lines)

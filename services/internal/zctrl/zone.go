@@ -79,9 +79,6 @@ func (s *Server) follow(ctx context.Context) {
 				z.stop()
 			}
 			return
-		case <-s.ended:
-			s.swap(nil)
-			return
 		}
 	}
 }
@@ -194,12 +191,6 @@ func running(f func(context.Context) error, failed func(error)) (stop func()) {
 func (z *zone) stop() {
 	z.stopCarrier()
 	z.stopBus()
-}
-
-// kill ends the bus first: nothing is said any more.
-func (z *zone) kill() {
-	z.stopBus()
-	z.stopCarrier()
 }
 
 // tell takes what the portal has told.
