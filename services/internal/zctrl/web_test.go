@@ -108,7 +108,8 @@ func TestPages(t *testing.T) {
 			t.Errorf("no %s", name)
 		}
 	}
-	// Out of the zone it says so.
+	// Out of the zone it says so, and it goes in again without a restart.
+	in := k.zone.State()
 	k.zone.Set(func(s *member.State) { s.Credentials, s.Config = nil, nil })
 	bustest.Eventually(t, "it is out of the zone", func() bool {
 		res, _ := k.do(t, "GET", "/healthz", "")
@@ -117,6 +118,11 @@ func TestPages(t *testing.T) {
 	if res, _ := k.do(t, "GET", "/signal", ""); res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("%d without a zone", res.StatusCode)
 	}
+	k.zone.Set(func(s *member.State) { *s = in })
+	bustest.Eventually(t, "it is in the zone", func() bool {
+		res, _ := k.do(t, "GET", "/healthz", "")
+		return res.StatusCode == http.StatusOK && bustest.Connected(&bustest.Member{Conn: k.current().conn}) == 2
+	})
 	if _, err := New(Config{}); err == nil {
 		t.Error("a controller without anything")
 	}
