@@ -9,6 +9,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/parley-meet/parley/services/internal/browsertest"
+	"github.com/parley-meet/parley/services/internal/bus/bustest"
 )
 
 // Path is what a browser may use for media.
@@ -84,10 +85,17 @@ func (z *Zone) Browse(t *testing.T, c *Process, name, text string, way Path, mor
 	)...)}
 	browsertest.Command(b.Tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: fmt.Sprintf(watch, way)})
 	b.Run(chromedp.Navigate(z.Link(c, text)))
-	b.Until(`document.querySelector(".ready video")?.videoWidth > 0`)
+	b.Eventually(`document.querySelector(".ready video")?.videoWidth > 0`)
 	b.Run(chromedp.Click("[data-join]"))
-	b.Until(`document.querySelector("[data-link]")?.dataset.state === "ready"`)
+	b.Eventually(`document.querySelector("[data-link]")?.dataset.state === "ready"`)
 	return b
+}
+
+// Eventually waits for a script to return true, as long as other parts of a zone's
+// tests wait.
+func (b *Browser) Eventually(script string) {
+	b.T.Helper()
+	bustest.Eventually(b.T, b.Name+": "+script, func() bool { return b.Value(script) == "true" })
 }
 
 // Seen tells what the page has got.
@@ -108,7 +116,7 @@ func (b *Browser) Watch() {
 // Sees waits until somebody's picture plays.
 func (b *Browser) Sees(name string) {
 	b.T.Helper()
-	b.Until(fmt.Sprintf(`[...document.querySelectorAll('.tile[data-source="camera"]')].some((e) => {
+	b.Eventually(fmt.Sprintf(`[...document.querySelectorAll('.tile[data-source="camera"]')].some((e) => {
 		const v = e.querySelector("video");
 		return e.querySelector("[data-name]").textContent.startsWith(%q) && !v.hidden && v.videoWidth > 0 && v.getVideoPlaybackQuality().totalVideoFrames > 10;
 	})`, name))
@@ -117,5 +125,5 @@ func (b *Browser) Sees(name string) {
 // Hears waits until sound comes that is not silence.
 func (b *Browser) Hears() {
 	b.T.Helper()
-	b.Until(`window.zone.energy > 0.001`)
+	b.Eventually(`window.zone.energy > 0.001`)
 }

@@ -56,10 +56,10 @@ func TestBrowsers(t *testing.T) {
 	z.Controllers[0].Kill()
 	anna, boris := list[0], list[1]
 	anna.Run(chromedp.Click(`.controls [data-do="chat"]`), chromedp.WaitVisible("#say"), chromedp.SendKeys("#say", "still there?\r"))
-	boris.Until(`document.querySelector("[data-unread]").textContent === "1"`)
+	boris.Eventually(`document.querySelector("[data-unread]").textContent === "1"`)
 	for _, b := range list {
-		b.Until(`document.querySelector("[data-link]")?.dataset.state === "ready"`)
-		b.Until(fmt.Sprintf(`window.zone.frames > %d`, b.Seen().Frames+20))
+		b.Eventually(`document.querySelector("[data-link]")?.dataset.state === "ready"`)
+		b.Eventually(fmt.Sprintf(`window.zone.frames > %d`, b.Seen().Frames+20))
 		s := b.Seen()
 		t.Logf("a controller was killed: %s: %+v", b.Name, s)
 		if s.Calls != 1 || s.Still > 5000 {
