@@ -92,7 +92,8 @@ export class Meeting {
     // Where this router is lost, the ticket is good at another one until a pass comes.
     if ("ticket" in from) keep({ pass: from.ticket });
     const others = (document.body.dataset.origins || "").split(" ").filter((o) => o && o !== location.origin);
-    this.link = new Link(from, [location.origin, ...others], {
+    // The controller that answered last is asked first: the page's own may be lost.
+    this.link = new Link(from, this.link?.origins ?? [location.origin, ...others], {
       message: (m) => this.message(m),
       state: (open) => { this.linked = open; this.trouble(); },
       closed: (code) => this.closed(code),
