@@ -622,6 +622,7 @@ var policy = sdp.Policy{
 		{Kind: codec.AV1, Profile: 0},
 	},
 	Extensions: []string{extLevel, extTWCC, extMID, extRID, extRepaired},
+	PeerAudio:  true,
 	MaxLayers:  3,
 	DTX:        true,
 	DTLSClient: true,

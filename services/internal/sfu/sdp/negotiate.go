@@ -191,6 +191,12 @@ func (l *Line) codecs(m *Media, p Policy) {
 			}
 		}
 	}
+	if p.PeerAudio && m.Kind == "audio" {
+		place := func(c Codec) int {
+			return slices.IndexFunc(m.Codecs, func(o OfferedCodec) bool { return o.PT == c.PT })
+		}
+		slices.SortStableFunc(l.Codecs, func(a, b Codec) int { return place(a) - place(b) })
+	}
 }
 
 func (l *Line) has(f Format) bool {

@@ -18,6 +18,9 @@ type Policy struct {
 	Codecs []Format
 	// Extensions by URI, of those below.
 	Extensions []string
+	// PeerAudio puts sound's codecs into the peer's order instead: whether redundancy
+	// is worth its bits, the peer knows.
+	PeerAudio bool
 	// MaxLayers of simulcast that are taken, the first in the peer's order.
 	MaxLayers int
 	// DTX asks peers not to send while there is silence (RFC 7587, usedtx).
@@ -93,7 +96,7 @@ type Line struct {
 	// that offers to receive as well.
 	FromPeer, ToPeer bool
 
-	Codecs  []Codec // in the order of the policy
+	Codecs  []Codec // in the order that the policy says
 	Ext     Ext
 	Layers  []string // RIDs that are taken, in the offered order; none without simulcast
 	Sources []Source // that the peer announced

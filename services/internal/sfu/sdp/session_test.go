@@ -45,6 +45,21 @@ func TestPolicy(t *testing.T) {
 	if answer := mustAnswer(t, s); !strings.Contains(answer, "a=simulcast:recv l;m\r\n") || strings.Contains(answer, "transport") || strings.Contains(answer, "rid:h") {
 		t.Errorf("%s", answer)
 	}
+	p.PeerAudio = true
+	for _, order := range []string{"111 63", "63 111"} {
+		_, line, _ := strings.Cut(brief, "m=audio")
+		line, _, _ = strings.Cut(line, "\n")
+		f := strings.Fields(line)
+		text := strings.Replace(brief, line, " "+f[0]+" "+f[1]+" "+order, 1)
+		if s, err = Negotiate(mustParse(t, text), p); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"111 63": "111:opus 63:red", "63 111": "63:red 111:opus"}[order]
+		if got := names(&s.Media[0]); got != want {
+			t.Errorf("offered as %s: %s, want %s", order, got, want)
+		}
+	}
+	p.PeerAudio = false
 	p.Codecs = []Format{{Kind: codec.RED}, {Kind: codec.VP8}} // RED without what it wraps
 	if s, err = Negotiate(o, p); err != nil || !s.Media[0].Rejected {
 		t.Errorf("%+v, %v", s, err)
