@@ -5,13 +5,14 @@
 //	appliance console -mode web
 //
 // What they share, Go's runtime, TLS, HTTP and half of their packages, is in the
-// image once; five files were 18 MB larger, 8 MB of them in the download. In
-// memory it is one file as well, whose pages the processes share. They stay
+// image once; as four files they were 26 MB larger, 11 MB of them in the download.
+// In memory it is one file as well, whose pages the processes share. They stay
 // processes of their own, with a user, rights and limits each, and start one
 // another as little as before.
 //
-// It costs that every program's packages are initialised in every process, and
-// that a change of one is a change of the file.
+// It costs that every program's packages are initialised in every process, a few
+// milliseconds and 2 MB, so what takes long is for Main and not for a package's
+// variables; and that a change of one program is a change of the file.
 package main
 
 import (
