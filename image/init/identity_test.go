@@ -182,10 +182,11 @@ func TestHostnameAndClock(t *testing.T) {
 // noClock is a machine whose clock a test must not touch.
 type noClock struct{}
 
-func (noClock) Now() time.Time           { return time.Now() }
-func (noClock) Step(time.Duration) error { return errors.New("step") }
-func (noClock) Slew(time.Duration) error { return errors.New("slew") }
-func (noClock) SaveRTC(time.Time) error  { return errors.New("RTC") }
+func (noClock) Now() time.Time             { return time.Now() }
+func (noClock) Step(time.Duration) error   { return errors.New("step") }
+func (noClock) Slew(time.Duration) error   { return errors.New("slew") }
+func (noClock) Follow(time.Duration) error { return errors.New("follow") }
+func (noClock) SaveRTC(time.Time) error    { return errors.New("RTC") }
 
 // A new file system has nothing of the old machine's, so nothing is asked, and
 // what was said about the old one is taken back.

@@ -31,6 +31,17 @@ func raw(t *testing.T) time.Duration {
 	return time.Duration(time.Now().UnixNano() - ts.Nano())
 }
 
+// follows asks as any process may.
+func follows(t *testing.T) bool {
+	t.Helper()
+	var x unix.Timex
+	state, err := unix.Adjtimex(&x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state != unix.TIME_ERROR
+}
+
 func TestClocksOfTheAppliance(t *testing.T) {
 	var c Clocks
 	at := time.Now()
@@ -45,6 +56,15 @@ func TestClocksOfTheAppliance(t *testing.T) {
 		if got := offset(at); (got - x.sum).Abs() > 20*time.Millisecond {
 			t.Errorf("after a step by %v the clock is off by %v, want %v", x.by, got, x.sum)
 		}
+	}
+	if follows(t) {
+		t.Error("after a step the clock is said to follow servers")
+	}
+	if err := c.Follow(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if !follows(t) {
+		t.Error("the kernel does not say that the clock follows servers")
 	}
 	// 0.5 ms a second: in two seconds about one is done.
 	before := raw(t)

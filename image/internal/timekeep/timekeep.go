@@ -45,6 +45,8 @@ type Clocks interface {
 	Now() time.Time // with its monotonic part
 	Step(by time.Duration) error
 	Slew(by time.Duration) error
+	// Follow tells other processes that the clock follows servers, for so long.
+	Follow(time.Duration) error
 	// SaveRTC writes the time into the real-time clock; an error that wraps
 	// fs.ErrNotExist says that there is none.
 	SaveRTC(time.Time) error
@@ -180,6 +182,9 @@ func (k *Keeper) Synced() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.synced = k.Clocks.Now()
+	if err := k.Clocks.Follow(syncedFor); err != nil {
+		k.Log.Warn("clock: that it follows servers is not told", "error", err)
+	}
 }
 
 // Save writes the time to the file if the clock follows servers.

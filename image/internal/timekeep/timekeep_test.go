@@ -19,6 +19,7 @@ import (
 // fake is a clock that can be set: the bubble's, and an offset.
 type fake struct {
 	offset, slewed       time.Duration
+	follows              time.Duration
 	rtc                  time.Time
 	stepErr, slewErr, rt error
 }
@@ -35,6 +36,11 @@ func (f *fake) Step(by time.Duration) error {
 func (f *fake) Slew(by time.Duration) error {
 	f.slewed = by
 	return f.slewErr
+}
+
+func (f *fake) Follow(d time.Duration) error {
+	f.follows = d
+	return nil
 }
 
 func (f *fake) SaveRTC(t time.Time) error {
@@ -117,7 +123,7 @@ func TestAdjust(t *testing.T) {
 func TestSaveAndRestore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "clock.json")
 	synctest.Test(t, func(t *testing.T) {
-		k, _ := newKeeper(t, path)
+		k, f := newKeeper(t, path)
 		if err := errors.Join(k.Start(at("1999-01-01 00:00:00")), k.Restore(), k.Save()); err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +136,13 @@ func TestSaveAndRestore(t *testing.T) {
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 			t.Error("a clock that was set by hand was saved")
 		}
+		if f.follows != 0 {
+			t.Errorf("a clock that was set by hand is said to follow servers for %v", f.follows)
+		}
 		k.Synced()
+		if f.follows != syncedFor {
+			t.Errorf("the clock is said to follow servers for %v, want %v", f.follows, syncedFor)
+		}
 		if err := k.Save(); err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +151,7 @@ func TestSaveAndRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The machine's own clock is back at its start: the battery was empty.
-		k, f := newKeeper(t, path)
+		k, f = newKeeper(t, path)
 		if err := errors.Join(k.Start(at("2000-01-10 00:00:00")), k.Restore()); err != nil {
 			t.Fatal(err)
 		}

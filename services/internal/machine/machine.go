@@ -79,6 +79,14 @@ func Controller(s connector.Settings, machine []netip.Addr) (out []netip.Addr) {
 	return out
 }
 
+// Synced reports whether the clock follows time servers, as PID 1 has told the
+// kernel (adjtimex(2), which anybody may ask).
+func Synced() bool {
+	var t unix.Timex
+	state, err := unix.Adjtimex(&t)
+	return err == nil && state != unix.TIME_ERROR
+}
+
 // Memory returns the machine's memory in bytes: what is in use, and all of it.
 func Memory() (used, total int64) {
 	var info unix.Sysinfo_t

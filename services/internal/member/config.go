@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/services/internal/connector"
 	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/statefile"
@@ -158,6 +159,9 @@ func (m *Member) status() link.Status {
 	st.Limit += u.Limit
 	st.SendBits += u.SendBits
 	st.ReceiveBits += u.ReceiveBits
+	st.CPU = max(st.CPU, min(u.CPU, 1))
+	// Who reports is at work.
+	st.Services = append(st.Services[:len(st.Services):len(st.Services)], link.Service{Name: "mmr", State: string(control.StateReady)})
 	st.Media = append(st.Media[:len(st.Media):len(st.Media)], u.Media...)
 	st.Unreachable = append(st.Unreachable[:len(st.Unreachable):len(st.Unreachable)], u.Unreachable...)
 	return st

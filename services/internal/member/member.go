@@ -104,6 +104,7 @@ type Usage struct {
 	Limit        int      `json:"limit"`                 // participants that it takes
 	SendBits     int64    `json:"sendBits"`              // bit/s of media
 	ReceiveBits  int64    `json:"receiveBits"`           // bit/s
+	CPU          float64  `json:"cpu,omitempty"`         // share of the machine's processors, 0 to 1
 	Media        []uint16 `json:"media,omitempty"`       // UDP ports that answer
 	Unreachable  []string `json:"unreachable,omitempty"` // as in link.Status
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,14 +58,15 @@ func TestEnrol(t *testing.T) {
 	m.mu.Lock()
 	m.status.Limit = 0
 	m.mu.Unlock()
-	m.Report(Usage{Meetings: 2, Participants: 7, Limit: 200, SendBits: 5e6, ReceiveBits: 1e6, Media: []uint16{8801}})
+	m.Report(Usage{Meetings: 2, Participants: 7, Limit: 200, SendBits: 5e6, ReceiveBits: 1e6, CPU: 0.25, Media: []uint16{8801}})
 	portaltest.Wait(t, "the router's meetings at the portal", func() bool {
 		list, err := z.Portal.All.Live.Appliances(t.Context(), z.Who.Account)
 		if err != nil || len(list) != 1 {
 			return false
 		}
 		st := list[0].Status
-		return st.Meetings == 2 && st.Participants == 7 && st.Limit == 200 && st.SendBits == 5e6 && st.ReceiveBits == 1e6 &&
+		return st.Meetings == 2 && st.Participants == 7 && st.Limit == 200 && st.SendBits == 5e6 && st.ReceiveBits == 1e6 && st.CPU == 0.25 &&
+			slices.Contains(st.Services, link.Service{Name: "mmr", State: "ready"}) &&
 			reflect.DeepEqual(st.Media, []uint16{8801}) && st.HTTPS == 443 && len(st.Addresses) == 1 && st.ConfigInUse > 0
 	})
 	portaltest.Wait(t, "the configuration on disk", func() bool { return len(m.files()) == 2 })

@@ -426,7 +426,7 @@ func (l *live) report(before counted) counted {
 		now.peaks[m.Run] = peak
 	}
 	_, open, _ := l.ports.now()
-	u := member.Usage{Meetings: len(load.Meetings), Participants: load.Participants, Limit: load.Limit, Media: open}
+	u := member.Usage{Meetings: len(load.Meetings), Participants: load.Participants, Limit: load.Limit, CPU: min(max(l.share(), 0), 1), Media: open}
 	if d := now.at.Sub(before.at).Seconds(); !before.at.IsZero() && d > 0 {
 		u.SendBits = int64(float64(now.wire.SentBytes-before.wire.SentBytes) * 8 / d)
 		u.ReceiveBits = int64(float64(now.wire.ReceivedBytes-before.wire.ReceivedBytes) * 8 / d)

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/image/liveness"
 	"github.com/parley-meet/parley/services/internal/health"
@@ -146,8 +147,10 @@ func listen(st member.State) (out []netip.AddrPort) {
 }
 
 func status(certs *machine.Certificates) link.Status {
-	s := link.Status{Addresses: machine.Addresses(), HTTPS: port, Certificate: certs.Told(time.Now())}
+	s := link.Status{Addresses: machine.Addresses(), HTTPS: port, Certificate: certs.Told(time.Now()),
+		Services: []link.Service{{Name: service, State: string(control.StateReady)}}}
 	s.Memory, s.MemoryTotal = machine.Memory()
+	s.Synced = machine.Synced()
 	return s
 }
 

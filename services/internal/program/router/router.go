@@ -144,6 +144,7 @@ func own(host string, readers []uint32, log *slog.Logger) (zone, error) {
 		Status: func() link.Status {
 			s := link.Status{Addresses: machine.Addresses(), HTTPS: 443}
 			s.Memory, s.MemoryTotal = machine.Memory()
+			s.Synced = machine.Synced()
 			return s
 		},
 		Log: log,
