@@ -24,6 +24,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/sfu/transport"
 	"github.com/parley-meet/parley/services/internal/sfu/wire"
 	"github.com/parley-meet/parley/services/internal/signal"
+	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
 // local is where honest clients are, and elsewhere where the others come from,
@@ -564,4 +565,52 @@ func transportOffer(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// Who waits has no media: his offer gets no answer, so there is no way to him, and
+// a player's is refused.
+func TestWaitsWithoutMedia(t *testing.T) {
+	target := start(t)
+	sign := func(name string, role ticket.Role) string {
+		t.Helper()
+		now := time.Now()
+		text, err := ticket.Sign(target.Key, ticket.Claims{
+			Issuer: target.Issuer, Zone: target.Zone, Subject: name, ID: ticket.NewID(), Account: "a", Name: name, Role: role,
+			Meeting: ticket.Meeting{ID: "w", Number: "100000002", JoinBeforeHost: true, WaitingRoom: true},
+			Issued:  now, Expires: now.Add(ticket.TTL),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	host := begin(t, sign("anna", ticket.Host), byWebSocket(t, target))
+	host.joined()
+	p := begin(t, sign("boris", ticket.Guest), byWebSocket(t, target))
+	await(p, "is told to wait", func(m *signal.Waiting) bool { return m.Why == signal.WaitAdmission })
+	p.send(&signal.Offer{SDP: transportOffer(t), Slots: []string{"0", "1"}, Ref: 3})
+	if e := await(p, "is refused", func(m *signal.Error) bool { return true }); e.Ref != 3 || e.Code != signal.NotInside {
+		t.Errorf("%+v", e)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target.Base+"/whep", strings.NewReader(transportOffer(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/sdp")
+	r.Header.Set("Authorization", "Bearer "+sign("clara", ticket.Guest))
+	a, err := target.HTTP.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Body.Close()
+	if a.StatusCode != http.StatusForbidden {
+		t.Errorf("a player who waits: %s", a.Status)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.got {
+		if _, ok := m.(*signal.Answer); ok {
+			t.Error("who waits got an answer")
+		}
+	}
 }
