@@ -23,7 +23,10 @@ const (
 // Linux is the firewall of the kernel, in the network namespace of the thread
 // that calls it. It needs CAP_NET_ADMIN. The rules stay when the process ends.
 type Linux struct {
-	Log *slog.Logger
+	// Role is the appliance's: what it has no use for stays closed. "": unknown, and
+	// what any role needs is open.
+	Role string
+	Log  *slog.Logger
 
 	mu      sync.Mutex
 	active  bool
@@ -38,7 +41,7 @@ var kernelTable = &nftables.Table{Name: tableName, Family: nftables.TableFamilyI
 func (l *Linux) Apply(cfg netconfig.Config) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	changed, err := replace(compile(cfg.Firewall))
+	changed, err := replace(compile(cfg.Firewall, l.Role))
 	if err != nil {
 		l.problem = err.Error()
 		return err

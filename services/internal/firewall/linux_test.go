@@ -323,7 +323,7 @@ func TestLinuxTwice(t *testing.T) {
 	l.denied(l.two, "IPv4", TCP, "5480")
 	before := l.dropped()
 	l.box.Must(func() error {
-		if changed, err := replace(compile(netconfig.Firewall{Allow: lists})); changed || err != nil {
+		if changed, err := replace(compile(netconfig.Firewall{Allow: lists}, "")); changed || err != nil {
 			return fmt.Errorf("changed %v, %w", changed, err)
 		}
 		return nil
@@ -332,14 +332,14 @@ func TestLinuxTwice(t *testing.T) {
 		t.Errorf("%d packets were dropped, now %d", before, n)
 	}
 	l.box.Must(func() error {
-		if changed, err := replace(compile(netconfig.Firewall{})); !changed || err != nil {
+		if changed, err := replace(compile(netconfig.Firewall{}, "")); !changed || err != nil {
 			return fmt.Errorf("changed %v, %w", changed, err)
 		}
 		return nil
 	})
 	// What the kernel refuses leaves what is there.
 	l.box.Must(func() error {
-		r := compile(netconfig.Firewall{})
+		r := compile(netconfig.Firewall{}, "")
 		r.input = append(r.input, notIn("nowhere", false))
 		if _, err := replace(r); err == nil {
 			return errors.New("rules of a list that is not there are taken")
@@ -360,7 +360,7 @@ func TestFingerprint(t *testing.T) {
 			cfg.Allow = map[string][]netip.Prefix{Console: {netip.MustParsePrefix(list)}}
 		}
 		for range 2 {
-			f, err := compile(cfg).fingerprint()
+			f, err := compile(cfg, "").fingerprint()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -373,7 +373,7 @@ func TestFingerprint(t *testing.T) {
 	if len(seen) != 4 {
 		t.Errorf("%d fingerprints of 4 lists: %v", len(seen), seen)
 	}
-	if f, _ := compile(netconfig.Firewall{}).fingerprint(); f != openFingerprint {
+	if f, _ := compile(netconfig.Firewall{}, "").fingerprint(); f != openFingerprint {
 		t.Errorf("the fingerprint without lists is %s: it depends on the process, or the rules changed", f)
 	}
 }

@@ -67,8 +67,9 @@ type addrRange struct{ first, last netip.Addr }
 // String is what fingerprints are made of, too.
 func (r addrRange) String() string { return r.first.String() + "-" + r.last.String() }
 
-// compile makes the rules from the table and the configuration's lists.
-func compile(cfg netconfig.Firewall) ruleset {
+// compile makes the rules from the table and the configuration's lists, for an
+// appliance of the role; "" opens what any role needs.
+func compile(cfg netconfig.Firewall, role string) ruleset {
 	var r ruleset
 	add := func(parts ...[]expr.Any) { r.input = append(r.input, slices.Concat(parts...)) }
 	add(meta(expr.MetaKeyIIFNAME, ifname("lo")), accept())
@@ -104,7 +105,7 @@ func compile(cfg netconfig.Firewall) ruleset {
 	}
 	open := [][]expr.Any{}
 	for _, name := range Names {
-		protocol, ports := listens(name)
+		protocol, ports := listens(name, role)
 		for _, p := range ports {
 			foreign(name, port(protocol, p), false)
 			foreign(name, port(protocol, p), true)

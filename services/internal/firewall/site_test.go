@@ -100,8 +100,26 @@ func TestSiteComplete(t *testing.T) {
 		t.Errorf("names %q, a configuration may have %q", Names, netconfig.AllowNames)
 	}
 	for _, n := range Names {
-		if proto, ports := listens(n); proto == "" || (proto != ICMP) != (len(ports) > 0) {
+		if proto, ports := listens(n, ""); proto == "" || (proto != ICMP) != (len(ports) > 0) {
 			t.Errorf("%s: %s %v", n, proto, ports)
+		}
+	}
+}
+
+// A portal has no media, and every appliance has its console.
+func TestRolesListen(t *testing.T) {
+	for role, media := range map[string]bool{roleController: true, roleRouter: true, rolePortal: false} {
+		for name, want := range map[string][]uint16{Console: {PortConsole}, HTTPS: {PortHTTPS}, Media: mediaPorts} {
+			if name == Media && !media {
+				want = nil
+			}
+			if _, ports := listens(name, role); !slices.Equal(ports, want) {
+				t.Errorf("%s of a %s: %v, want %v", name, role, ports, want)
+			}
+		}
+		r := compile(netconfig.Firewall{}, role)
+		if tracked := len(r.prerouting) == 0 && len(r.output) == 0; tracked == media {
+			t.Errorf("a %s has %d rules about media", role, len(r.prerouting))
 		}
 	}
 }

@@ -122,10 +122,11 @@ var table = []flow{
 	{"", In, ICMP, nil, Anyone, Appliance, "icmp-errors", everywhere},
 }
 
-// listens returns the protocol and the ports of the name, each once.
-func listens(name string) (protocol string, ports []uint16) {
+// listens returns the protocol and the ports of the name in the role, each once;
+// "" is all roles.
+func listens(name, role string) (protocol string, ports []uint16) {
 	for _, f := range table {
-		if f.name != name || f.direction != In {
+		if f.name != name || f.direction != In || role != "" && !slices.Contains(f.roles, role) {
 			continue
 		}
 		protocol = f.protocol

@@ -95,7 +95,7 @@ func run(ctx context.Context, cfg ethernet.Config, init *control.Client) error {
 	service = netserver.New(netserver.Config{
 		Dir:      cfg.PermDir,
 		Daemon:   daemon,
-		Firewall: &firewall.Linux{Log: cfg.Log},
+		Firewall: &firewall.Linux{Role: os.Getenv("PARLEY_ROLE"), Log: cfg.Log},
 		Clock:    clock,
 		Hostname: name.Set,
 		Proxy: func(p netconfig.Proxy) {
