@@ -92,7 +92,7 @@ func run(ctx context.Context, log *slog.Logger, role, consoles, controller strin
 	cfg := mmr.ApplianceConfig{
 		Zone: z, Version: machine.Version(), Host: host, Certificate: certs.Get, Log: log,
 		Figures: filepath.Join(layout.RunDir, service, "metrics.sock"),
-		Status:  func(status, detail string) { answers.Set(word(z.State(), status), detail) },
+		Status:  func(status, detail string) { answers.Set(word(z.State(), role, status), detail) },
 	}
 	if role != roleRouter {
 		cfg.Web = filepath.Join(layout.ConnectorRunDir, "whip.sock")
@@ -158,12 +158,13 @@ func own(host string, readers []uint32, log *slog.Logger) (zone, error) {
 }
 
 // word puts how the router is into the words that the appliance's services have
-// for it.
-func word(st member.State, status string) string {
+// for it. Beside a zone controller it is never told of the token, and without one
+// there is a zone all the same: none is that it is being enrolled.
+func word(st member.State, role, status string) string {
 	switch {
 	case status != mmr.Waiting || st.Credentials != nil:
 		return status
-	case st.Settings.Token != "":
+	case st.Settings.Token != "" || role != roleRouter:
 		return "enrolling"
 	}
 	return health.NotConfigured
