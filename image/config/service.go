@@ -19,7 +19,7 @@ const (
 	maxAccess     = 256     // entries of each list
 
 	// firstFreePort is what PID 1 sets ip_unprivileged_port_start to.
-	firstFreePort = 443
+	firstFreePort = 80
 
 	minDeadline = 100 * time.Millisecond
 	maxDeadline = 10 * time.Minute

@@ -151,7 +151,7 @@ func TestSysctlTables(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"kernel.sysrq": "0", "kernel.panic": "10", "net.ipv4.ip_unprivileged_port_start": "443", "net.mptcp.enabled": "0", "kernel.modules_disabled": "1",
+		"kernel.sysrq": "0", "kernel.panic": "10", "net.ipv4.ip_unprivileged_port_start": "80", "net.mptcp.enabled": "0", "kernel.modules_disabled": "1",
 	} {
 		if !slices.Contains(append(slices.Clone(Sysctls), LastSysctls...), Sysctl{name, want}) {
 			t.Errorf("%s is not %s", name, want)

@@ -52,9 +52,9 @@ var Sysctls = []Sysctl{
 	{"fs.protected_regular", "2"},
 	{"fs.suid_dumpable", "0"},
 	{"kernel.core_pattern", ""},
-	// Services take their ports from 443 up without a capability; Landlock says
+	// Services take their ports from 80 up without a capability; Landlock says
 	// which of them.
-	{"net.ipv4.ip_unprivileged_port_start", "443"},
+	{"net.ipv4.ip_unprivileged_port_start", "80"},
 	// The consoles ping without a capability (ICMP sockets, RFC 792), nobody else.
 	{"net.ipv4.ping_group_range", strconv.Itoa(layout.ConsoleGroup) + " " + strconv.Itoa(layout.ConsoleGroup)},
 	// Landlock's rules are about TCP and let MPTCP pass, on any port.

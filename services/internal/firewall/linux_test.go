@@ -379,7 +379,7 @@ func TestFingerprint(t *testing.T) {
 }
 
 // openFingerprint is that of the rules without lists.
-const openFingerprint = "4b7e94c5245f60bfb83ba399"
+const openFingerprint = "670f746fdda9278ec7f0a470"
 
 // Without the right to it.
 func TestLinuxDenied(t *testing.T) {

@@ -78,6 +78,7 @@ func TestSiteComplete(t *testing.T) {
 		{Direction: In, Protocol: TCP, Ports: []uint16{443}, Purpose: "meeting-controller"},
 		{Direction: In, Protocol: TCP, Ports: []uint16{443}, Purpose: "meeting-router"},
 		{Direction: In, Protocol: TCP, Ports: []uint16{443}, Purpose: "router-controller"},
+		{Direction: In, Protocol: TCP, Ports: []uint16{80}, Purpose: "certificate"},
 		{Direction: Out, Protocol: TCP, Ports: []uint16{443}, Purpose: "router-router"},
 		{Direction: In, Protocol: UDP, Ports: []uint16{3478, 3479, 8801}, Purpose: "media"},
 		{Direction: Out, Protocol: TCP, Ports: []uint16{443}, Purpose: "portal"},

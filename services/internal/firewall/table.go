@@ -39,6 +39,7 @@ var Names = []string{Console, HTTPS, Media, Ping}
 const (
 	PortConsole = 5480
 	PortHTTPS   = 443
+	PortHTTP    = 80 // challenges of ACME alone (RFC 8555, 8.3)
 )
 
 // mediaPorts carry STUN, TURN and media.
@@ -103,6 +104,7 @@ var table = []flow{
 	{HTTPS, In, TCP, []uint16{PortHTTPS}, Clients, Router, "meeting-router", onRouter},
 	{HTTPS, In, TCP, []uint16{PortHTTPS}, Routers, Controller, "router-controller", onController},
 	{HTTPS, In, TCP, []uint16{PortHTTPS}, Routers, Router, "router-router", onRouter},
+	{HTTPS, In, TCP, []uint16{PortHTTP}, Anyone, Controller, "certificate", onController},
 	{Media, In, UDP, mediaPorts, Clients, Router, "media", onRouter},
 	{Ping, In, ICMP, nil, Anyone, Appliance, "ping", everywhere},
 	{"", Out, TCP, []uint16{PortHTTPS}, Router, Controllers, "router-controller", onRouter},

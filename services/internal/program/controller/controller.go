@@ -21,6 +21,7 @@ import (
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/image/layout"
 	"github.com/parley-meet/parley/image/liveness"
+	"github.com/parley-meet/parley/services/internal/firewall"
 	"github.com/parley-meet/parley/services/internal/health"
 	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/machine"
@@ -90,13 +91,14 @@ func run(ctx context.Context, log *slog.Logger, consoles, router string) error {
 	certs.State = m.State
 	server, err := zctrl.New(zctrl.Config{
 		Zone: m, Trials: m, Certificate: certs.Get, Log: log,
-		Listen:   func() []netip.AddrPort { return listen(m.State()) },
-		Page:     meetpage.New(meetpage.Config{Origins: func() []string { return origins(m.State()) }, Portal: func() string { return portal(m.State()) }, Log: log}),
-		Router:   filepath.Join(layout.ConnectorRunDir, "whip.sock"),
-		Handover: filepath.Join(layout.ConnectorRunDir, "handover.sock"),
-		TURN:     func() string { return turn(m.State()) },
-		Metrics:  filepath.Join(layout.RunDir, service, "metrics.sock"),
-		Health:   func(status, detail string) { answers.Set(word(m.State(), status), detail) },
+		Listen:    func() []netip.AddrPort { return listen(m.State()) },
+		Page:      meetpage.New(meetpage.Config{Origins: func() []string { return origins(m.State()) }, Portal: func() string { return portal(m.State()) }, Log: log}),
+		Router:    filepath.Join(layout.ConnectorRunDir, "whip.sock"),
+		Handover:  filepath.Join(layout.ConnectorRunDir, "handover.sock"),
+		Challenge: netip.AddrPortFrom(netip.IPv6Unspecified(), firewall.PortHTTP),
+		TURN:      func() string { return turn(m.State()) },
+		Metrics:   filepath.Join(layout.RunDir, service, "metrics.sock"),
+		Health:    func(status, detail string) { answers.Set(word(m.State(), status), detail) },
 	})
 	if err != nil {
 		return err
