@@ -128,7 +128,9 @@ func TestWeather(t *testing.T) {
 		s := b.Seen()
 		frames, freezes := s.Frames-before[i].Frames, s.Freezes-before[i].Freezes
 		t.Logf("%s in %v: %d frames, %d freezes, at most %.0f ms without a frame: %+v", b.Name, watched, frames, freezes, s.Still, s)
-		if frames < 5*int(watched.Seconds()) || s.Still > 5000 || freezes > 60 || s.Calls != 1 || s.Energy <= before[i].Energy {
+		// A sender that loses packets gives up its highest layer now and then, and
+		// whoever is shown that one waits for a keyframe of another.
+		if frames < 2*int(watched.Seconds()) || s.Still > 10_000 || freezes > 60 || s.Calls != 1 || s.Energy <= before[i].Energy {
 			t.Errorf("%s: %+v, before %+v", b.Name, s, before[i])
 		}
 	}
