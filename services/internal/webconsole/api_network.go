@@ -129,6 +129,7 @@ func (c *Console) endpoints() []endpoint {
 		c.networkEndpoints(),
 		c.zoneEndpoints(),
 		c.serviceEndpoints(),
+		c.figureEndpoints(),
 		c.accountEndpoints(),
 		c.certificateEndpoints(),
 		c.systemEndpoints(),

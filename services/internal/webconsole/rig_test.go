@@ -12,6 +12,7 @@ import (
 	"net/http/cookiejar"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -58,6 +59,7 @@ func newRig(t testing.TB, password string) *rig {
 	c := New(Config{
 		Admin: a.Admin, Appliance: r.server.Client(), Certificate: r.certs, Interfaces: admintest.Interfaces,
 		Cutting: []string{"console-web", "network"},
+		Figures: func(service string) string { return filepath.Join(r.dir, service) },
 		Log:     slog.New(slog.NewTextHandler(r.logs, nil)),
 	})
 	r.c = c

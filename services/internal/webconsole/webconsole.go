@@ -48,7 +48,10 @@ type Config struct {
 	Cutting []string
 	// Portal asks the portal that runs here.
 	Portal func(context.Context, portalctl.Request) (portalctl.Answer, error)
-	Log    *slog.Logger
+	// Figures returns the unix socket on which a service says what it has measured;
+	// nil: none does.
+	Figures func(service string) string
+	Log     *slog.Logger
 }
 
 // Console is the web console.

@@ -67,6 +67,7 @@ func runWeb(ctx context.Context, log *slog.Logger, line *liveness.Line, listen s
 		Certificate: certs,
 		Cutting:     []string{webName, networkName},
 		Portal:      askPortal,
+		Figures:     func(service string) string { return filepath.Join(layout.RunDir, service, "metrics.sock") },
 		Log:         log,
 	})
 	l, err := net.Listen("tcp", listen)
