@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/labtest"
 	"github.com/parley-meet/parley/services/internal/load"
 	"github.com/parley-meet/parley/services/internal/mmr"
 	"github.com/parley-meet/parley/services/internal/ticket"
@@ -105,24 +105,8 @@ func router(t *testing.T) load.Door {
 		t.Fatal(err)
 	}
 	at := func(name string) string { return filepath.Join(dir, name) }
-	port := func(network string) netip.AddrPort {
-		if network == "udp" {
-			c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			return netip.MustParseAddrPort(c.LocalAddr().String())
-		}
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return netip.MustParseAddrPort(l.Addr().String())
-	}
 	cfg := mmr.Config{
-		Media: []netip.AddrPort{port("udp")}, HTTPS: port("tcp"),
+		Media: []netip.AddrPort{labtest.FreePort(t, "udp")}, HTTPS: labtest.FreePort(t, "tcp"),
 		Certificate: at("cert.pem"), Key: at("key.pem"), Keys: at("keys.json"),
 		Zone: "trial", Issuer: "https://load.invalid", Limit: 8,
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -24,6 +23,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/parley-meet/parley/services/internal/browsertest"
+	"github.com/parley-meet/parley/services/internal/labtest"
 	"github.com/parley-meet/parley/services/internal/load"
 	"github.com/parley-meet/parley/services/internal/mmr"
 	"github.com/parley-meet/parley/services/internal/ticket"
@@ -50,24 +50,6 @@ const (
 	testZone   = "zone"
 	testIssuer = "https://portal.example"
 )
-
-func free(t *testing.T, network string) netip.AddrPort {
-	t.Helper()
-	if network == "udp" {
-		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		return netip.MustParseAddrPort(c.LocalAddr().String())
-	}
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String())
-}
 
 // quiet is a log of what the page's own handler must not say.
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -138,7 +120,7 @@ func (w *world) at(name string) string { return filepath.Join(w.dir, name) }
 func (w *world) router() (stop func()) {
 	w.t.Helper()
 	want := mmr.Config{
-		Media: []netip.AddrPort{free(w.t, "udp")}, HTTPS: free(w.t, "tcp"),
+		Media: []netip.AddrPort{labtest.FreePort(w.t, "udp")}, HTTPS: labtest.FreePort(w.t, "tcp"),
 		Certificate: w.at("cert.pem"), Key: w.at("key.pem"), Keys: w.at("keys.json"),
 		Zone: testZone, Issuer: testIssuer, Limit: 30,
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/bus/placement"
 	"github.com/parley-meet/parley/services/internal/carrier"
 	"github.com/parley-meet/parley/services/internal/connector"
+	"github.com/parley-meet/parley/services/internal/labtest"
 	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/load"
 	"github.com/parley-meet/parley/services/internal/meeting"
@@ -104,7 +105,7 @@ func (o *office) machineOf(cred link.Credentials, cfg link.Config, n int) *machi
 	cfg.Portal, cfg.Keys = issuer, o.keys
 	m := &machine{id: cred.Appliance, dir: o.t.TempDir(), addrs: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, byte(11 + n)})}}
 	m.zone = membertest.New(member.State{Settings: connector.New(), Credentials: &cred, Config: &cfg})
-	m.web = free(o.t, "tcp").Port()
+	m.web = labtest.FreePort(o.t, "tcp").Port()
 	var err error
 	m.a, err = NewAppliance(ApplianceConfig{
 		Zone: m.zone, Version: "1.2.3", Host: fmt.Sprint("mmr", n), Limit: o.limit,
@@ -123,7 +124,7 @@ func (o *office) machineOf(cred link.Credentials, cfg link.Config, n int) *machi
 			defer m.mu.Unlock()
 			return slices.Clone(m.addrs), nil
 		},
-		Media: []uint16{free(o.t, "udp").Port()}, HTTPS: m.web, Bus: o.Port, Controller: netip.AddrFrom4([4]byte{127, 0, 0, 2}), CPU: o.cpu,
+		Media: []uint16{labtest.FreePort(o.t, "udp").Port()}, HTTPS: m.web, Bus: o.Port, Controller: netip.AddrFrom4([4]byte{127, 0, 0, 2}), CPU: o.cpu,
 	})
 	if err != nil {
 		o.t.Fatal(err)

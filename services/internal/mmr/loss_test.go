@@ -2,7 +2,6 @@ package mmr
 
 import (
 	"context"
-	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -17,34 +16,9 @@ import (
 // he asks for again he gets, and in the end he has nearly all.
 func TestLoss(t *testing.T) {
 	target := start(t)
-	local, log, epoch := netip.MustParseAddr("127.0.0.1"), slog.New(slog.DiscardHandler), time.Now()
-	join := func(lines []transport.Line, media func([][]byte), offer func(context.Context, int, string) (string, error)) *transport.Client {
-		t.Helper()
-		c, err := transport.Dial(local, lines, log, media)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		text, err := c.Offer()
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer, err := offer(t.Context(), 1, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Answer(answer); err != nil {
-			t.Fatal(err)
-		}
-		select {
-		case <-c.Ready:
-		case <-time.After(30 * time.Second):
-			t.Fatal("no connection")
-		}
-		return c
-	}
+	local, epoch := netip.MustParseAddr("127.0.0.1"), time.Now()
 	pub := load.NewPublisher(epoch, []load.Video{{Frames: 25, Packets: 8, Size: 900, Width: 640, Height: 360}}, false)
-	pc := join([]transport.Line{{Video: true, Send: true}}, pub.Media, target.Publish)
+	pc := dial(t, local, []transport.Line{{Video: true, Send: true}}, pub.Media, target.Publish)
 	pub.Start(pc)
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
@@ -54,7 +28,7 @@ func TestLoss(t *testing.T) {
 
 	sub := load.NewSubscriber(epoch, true)
 	r := rand.New(rand.NewPCG(1, 2)) // used by the one goroutine that reads
-	sc := join([]transport.Line{{Video: true}}, func(packets [][]byte) {
+	sc := dial(t, local, []transport.Line{{Video: true}}, func(packets [][]byte) {
 		kept := packets[:0]
 		for _, p := range packets {
 			if r.IntN(20) > 0 {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -16,33 +15,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-meet/parley/services/internal/labtest"
 	"github.com/parley-meet/parley/services/internal/load"
 	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
-// free is a port that nobody has.
-func free(t *testing.T, network string) netip.AddrPort {
-	t.Helper()
-	if network == "udp" {
-		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		return netip.MustParseAddrPort(c.LocalAddr().String())
-	}
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String())
-}
-
 // start runs a router as command trial does.
 func start(t *testing.T) *load.Parley {
 	t.Helper()
-	target, _ := startAt(t, free(t, "udp"), free(t, "tcp"), func(f func() error) error { return f() })
+	target, _ := startAt(t, labtest.FreePort(t, "udp"), labtest.FreePort(t, "tcp"), func(f func() error) error { return f() })
 	return target
 }
 

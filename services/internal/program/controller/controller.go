@@ -5,22 +5,14 @@ package controller
 
 import (
 	"context"
-	"crypto/x509"
 	"flag"
 	"fmt"
-	"log/slog"
 	"net/netip"
-	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-meet/parley/image/control"
 	"github.com/parley-meet/parley/image/layout"
-	"github.com/parley-meet/parley/image/liveness"
 	"github.com/parley-meet/parley/services/internal/firewall"
 	"github.com/parley-meet/parley/services/internal/health"
 	"github.com/parley-meet/parley/services/internal/link"
@@ -28,16 +20,12 @@ import (
 	"github.com/parley-meet/parley/services/internal/meetpage"
 	"github.com/parley-meet/parley/services/internal/member"
 	"github.com/parley-meet/parley/services/internal/mmr"
-	"github.com/parley-meet/parley/services/internal/netconfig"
-	"github.com/parley-meet/parley/services/internal/trust"
+	"github.com/parley-meet/parley/services/internal/program/life"
 	"github.com/parley-meet/parley/services/internal/zctrl"
 	"github.com/parley-meet/parley/services/internal/zonectl"
 )
 
-const (
-	service = "zctrl"
-	port    = 443
-)
+const service = "zctrl"
 
 // Main runs the program with its arguments and returns the exit code.
 func Main(args []string) int {
@@ -45,18 +33,10 @@ func Main(args []string) int {
 	consoles := fs.String("consoles", "", "`users` of the consoles, who are answered")
 	router := fs.String("router", "", "`user` of the router of this machine")
 	fs.Parse(args)
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	slog.SetDefault(log)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := run(ctx, log, *consoles, *router); err != nil {
-		log.Error("stopped", "error", err)
-		return 1
-	}
-	return 0
+	return life.Run(service, func(ctx context.Context, l *life.Life) error { return run(ctx, l, *consoles, *router) })
 }
 
-func run(ctx context.Context, log *slog.Logger, consoles, router string) error {
+func run(ctx context.Context, l *life.Life, consoles, router string) error {
 	readers, err := machine.Users(consoles)
 	if err != nil {
 		return fmt.Errorf("-consoles: %w", err)
@@ -65,95 +45,44 @@ func run(ctx context.Context, log *slog.Logger, consoles, router string) error {
 	if err != nil {
 		return fmt.Errorf("-router: %w", err)
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return err
-	}
-	line, err := liveness.Open()
-	if err != nil {
-		return err
-	}
-	answers, err := health.Listen(health.SocketPath(service), service)
-	if err != nil {
-		return err
-	}
-	certs := &machine.Certificates{Dir: layout.ConnectorDir, Host: host}
-	m, err := member.New(member.Config{
-		Role: link.Controller, Host: host, Version: machine.Version(), Dir: machine.OwnDir(service), Settings: layout.ConnectorDir,
-		Roots:  roots(log),
-		Proxy:  netconfig.Through(netconfig.ProxyPath),
-		Status: func() link.Status { return status(certs) },
-		Log:    log,
+	certs := &machine.Certificates{Dir: layout.ConnectorDir, Host: l.Host}
+	m, err := l.Member(service, link.Controller, func(s *link.Status) {
+		s.Certificate = certs.Told(time.Now())
+		s.Services = []link.Service{{Name: service, State: string(control.StateReady)}}
 	})
 	if err != nil {
 		return err
 	}
 	certs.State = m.State
 	server, err := zctrl.New(zctrl.Config{
-		Zone: m, Trials: m, Certificate: certs.Get, Log: log,
+		Zone: m, Trials: m, Certificate: certs.Get, Log: l.Log,
 		Listen:    func() []netip.AddrPort { return listen(m.State()) },
-		Page:      meetpage.New(meetpage.Config{Origins: func() []string { return origins(m.State()) }, Portal: func() string { return portal(m.State()) }, Log: log}),
+		Page:      meetpage.New(meetpage.Config{Origins: func() []string { return origins(m.State()) }, Portal: func() string { return portal(m.State()) }, Log: l.Log}),
 		Router:    filepath.Join(layout.ConnectorRunDir, "whip.sock"),
 		Handover:  filepath.Join(layout.ConnectorRunDir, "handover.sock"),
 		Challenge: netip.AddrPortFrom(netip.IPv6Unspecified(), firewall.PortHTTP),
 		TURN:      func() string { return turn(m.State()) },
 		Metrics:   filepath.Join(layout.RunDir, service, "metrics.sock"),
-		Health:    func(status, detail string) { answers.Set(word(m.State(), status), detail) },
+		Health:    func(status, detail string) { l.Answers.Set(word(m.State(), status), detail) },
 	})
 	if err != nil {
 		return err
 	}
-	// The membership outlives the server, which tells pages to go on elsewhere.
-	served, ended := context.WithCancel(context.WithoutCancel(ctx))
-	g, lost := errgroup.WithContext(served)
-	defer ended()
-	g.Go(func() error {
-		defer ended()
-		both, cancel := context.WithCancel(ctx)
-		defer cancel()
-		defer context.AfterFunc(lost, cancel)()
-		return server.Run(both)
-	})
-	g.Go(func() error { return m.Run(lost) })
-	g.Go(func() error { return m.Serve(lost, filepath.Join(layout.ConnectorRunDir, member.SocketName), peers...) })
-	g.Go(func() error {
-		return zonectl.Serve(lost, zonectl.Socket("controller"), readers, zonectl.Answerer(m, m), log)
-	})
-	g.Go(func() error { return answers.Run(lost) })
-	g.Go(func() error {
-		if err := line.Ready(answers.Report().Line()); err != nil {
-			return err
-		}
-		return line.Run(lost, answers.Check)
-	})
-	return g.Wait()
-}
-
-// roots returns what the portal's certificate may chain to: the usual authorities
-// and those that the administrator added.
-func roots(log *slog.Logger) func() *x509.CertPool {
-	return func() *x509.CertPool {
-		pool, err := trust.New(layout.ConnectorDir).Pool()
-		if err != nil {
-			log.Warn("authorities that were added", "error", err)
-		}
-		return pool
-	}
+	return l.Serve(ctx, server.Run,
+		m.Run,
+		func(ctx context.Context) error {
+			return m.Serve(ctx, filepath.Join(layout.ConnectorRunDir, member.SocketName), peers...)
+		},
+		func(ctx context.Context) error {
+			return zonectl.Serve(ctx, zonectl.Socket("controller"), readers, zonectl.Answerer(m, m), l.Log)
+		})
 }
 
 func listen(st member.State) (out []netip.AddrPort) {
 	for _, a := range machine.Controller(st.Settings, machine.Addresses()) {
-		out = append(out, netip.AddrPortFrom(a, port))
+		out = append(out, netip.AddrPortFrom(a, firewall.PortHTTPS))
 	}
 	return out
-}
-
-func status(certs *machine.Certificates) link.Status {
-	s := link.Status{Addresses: machine.Addresses(), HTTPS: port, Certificate: certs.Told(time.Now()),
-		Services: []link.Service{{Name: service, State: string(control.StateReady)}}}
-	s.Memory, s.MemoryTotal = machine.Memory()
-	s.Synced = machine.Synced()
-	return s
 }
 
 // portal is where people who are out go to join again.
