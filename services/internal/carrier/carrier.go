@@ -19,6 +19,8 @@
 //	end    another router has the
 //	       meeting
 //	who    asks which process it is  its boot
+//	meet   what a meeting is         its boot
+//	ask    a request of HTTP         the answer
 //
 // A frame that is longer than a message of the bus goes in parts, in order; where
 // one is missing the frame is lost. A controller of which nothing was heard for

@@ -97,6 +97,18 @@ func (c *Controller) Open(id string, at placement.Place, sink Sink) (*Link, erro
 	if len(c.links) >= MaxLinks {
 		return nil, ErrMany
 	}
+	meet, err := c.meetLocked(id, at)
+	if err != nil {
+		return nil, err
+	}
+	c.next++
+	l := &Link{c: c, number: c.next, to: bus.Peer{Role: link.Router, ID: at.Router}, meet: meet, sink: sink}
+	c.links[l.number] = l
+	return l, nil
+}
+
+// meetLocked is what a router is told of a meeting: the JSON of a Meet.
+func (c *Controller) meetLocked(id string, at placement.Place) ([]byte, error) {
 	m := struct {
 		Meeting string          `json:"meeting"`
 		Epoch   uint64          `json:"epoch"`
@@ -109,10 +121,7 @@ func (c *Controller) Open(id string, at placement.Place, sink Sink) (*Link, erro
 	if err != nil {
 		return nil, fmt.Errorf("carrier: meeting %q: %w", id, err)
 	}
-	c.next++
-	l := &Link{c: c, number: c.next, to: bus.Peer{Role: link.Router, ID: at.Router}, meet: meet, sink: sink}
-	c.links[l.number] = l
-	return l, nil
+	return meet, nil
 }
 
 // Router returns the id of the router that a link goes to.

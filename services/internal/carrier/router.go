@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -33,6 +34,9 @@ type RouterConfig struct {
 	// higher epoch: the own one is to be ended with signal.Moved, if its epoch is
 	// lower than that.
 	End func(meeting string, epoch uint64)
+	// Web answers requests of HTTP that controllers pass on, several at a time; nil:
+	// nobody does.
+	Web http.Handler
 	Log *slog.Logger     // nil: none
 	Now func() time.Time // nil: time.Now
 }
@@ -42,6 +46,7 @@ type RouterConfig struct {
 type Router struct {
 	cfg  RouterConfig
 	boot [8]byte
+	room chan struct{} // for requests of HTTP
 
 	mu          sync.Mutex
 	controllers map[string]*controller // by id
@@ -88,7 +93,7 @@ func NewRouter(cfg RouterConfig) *Router {
 	}
 	r := &Router{
 		cfg: cfg, controllers: map[string]*controller{}, links: map[signal.Link]*served{},
-		kept: map[string]*told{}, changed: make(chan struct{}, 1),
+		kept: map[string]*told{}, changed: make(chan struct{}, 1), room: make(chan struct{}, maxServed),
 	}
 	rand.Read(r.boot[:])
 	return r
@@ -113,6 +118,18 @@ func (r *Router) Hear(m bus.Message) {
 		if m.Wanted() {
 			_ = m.Reply(r.boot[:]) // lost, it is asked again
 		}
+		return
+	case kindMeet:
+		meet, err := parseMeet(m.Data[1:])
+		if err != nil {
+			r.strange()
+			return
+		}
+		r.cfg.Meet(meet)
+		_ = m.Reply(r.boot[:]) // lost, it is told again
+		return
+	case kindAsk:
+		r.ask(m)
 		return
 	case kindEnd:
 		var e end

@@ -19,6 +19,9 @@ import (
 //	end     kind JSON of end
 //	keep    kind JSON of keep
 //	who     kind; a request, answered with the router's boot
+//	meet    kind JSON of Meet; a request, answered with the router's boot
+//	ask     kind, length and JSON of Ask, body; a request, answered with the same of
+//	        Answer
 //
 // Numbers are big-endian. The payloads of a frame's parts, put together, are the
 // frame, after the length and JSON of a Meet where flagMeet is set.
@@ -31,6 +34,8 @@ const (
 	kindEnd   kind = 'e'
 	kindKeep  kind = 'k'
 	kindWho   kind = 'w'
+	kindMeet  kind = 'm'
+	kindAsk   kind = 'h'
 )
 
 const (
@@ -157,23 +162,36 @@ func withMeet(meet, frame []byte) []byte {
 	return append(append(b, meet...), frame...)
 }
 
-// errMeet is of a frame whose Meet is not understood.
-var errMeet = errors.New("carrier: a frame whose meeting is not understood")
+// errMeet is of a frame whose Meet, or other head, is not understood.
+var errMeet = errors.New("carrier: a frame whose head is not understood")
 
 // cutMeet takes it off again.
 func cutMeet(b []byte) (m Meet, frame []byte, err error) {
+	head, frame, err := cutHead(b)
+	if err == nil {
+		m, err = parseMeet(head)
+	}
+	return m, frame, err
+}
+
+// cutHead returns the JSON that stands before a frame or body.
+func cutHead(b []byte) (head, rest []byte, err error) {
 	n, size := binary.Uvarint(b)
 	if size <= 0 || n > uint64(len(b)-size) {
-		return Meet{}, nil, errMeet
+		return nil, nil, errMeet
 	}
 	b = b[size:]
-	if err := json.Unmarshal(b[:n], &m); err != nil {
-		return Meet{}, nil, fmt.Errorf("%w: %w", errMeet, err)
+	return b[:n], b[n:], nil
+}
+
+func parseMeet(b []byte) (m Meet, err error) {
+	if err := json.Unmarshal(b, &m); err != nil {
+		return Meet{}, fmt.Errorf("%w: %w", errMeet, err)
 	}
 	if m.Meeting == "" || len(m.Meeting) > maxMeeting {
-		return Meet{}, nil, fmt.Errorf("%w: its id is %q", errMeet, m.Meeting)
+		return Meet{}, fmt.Errorf("%w: its id is %q", errMeet, m.Meeting)
 	}
-	return m, b[n:], nil
+	return m, nil
 }
 
 // assembly puts the parts of a link's frames together, one frame at a time.

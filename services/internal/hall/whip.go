@@ -68,7 +68,10 @@ func refusal(err error) error {
 	case signal.Used:
 		return &whip.Refusal{Status: http.StatusUnauthorized, Text: "the ticket was used before"}
 	case signal.Moved:
-		return &whip.Refusal{Status: http.StatusNotFound, Text: "the meeting does not run at this router: it begins with the first person on its page"}
+		// RFC 9110, 15.5.20.
+		return &whip.Refusal{Status: http.StatusMisdirectedRequest, Text: "the meeting does not run at this router, and none begins here: send the offer to the zone's controller, the host of the meeting's link, at the same path; it finds the meeting's router"}
+	case signal.Stopping:
+		return &whip.Refusal{Status: http.StatusServiceUnavailable, Text: "the router is stopping: try again in a moment"}
 	case signal.Full, signal.Crowded:
 		return &whip.Refusal{Status: http.StatusServiceUnavailable, Text: "the router takes nobody more"}
 	}

@@ -27,13 +27,12 @@ type ApplianceConfig struct {
 	// Figures is a unix socket: GET /metrics for Prometheus, GET /meetings in JSON.
 	// "": none.
 	Figures string
-	// Of a controller VM, where the controller has 443 of a shared address: Web is a
-	// unix socket to which it passes HTTP of /whip and /whep, Handover one on which
-	// it hands over connections of ICE-TCP, and of TURN (see TURNName) before their
-	// handshake. "": none.
-	Web, Handover string
-	// Peers are the users who may connect to Web and Handover; nil: all whom the
-	// sockets' folder lets through.
+	// Handover, of a controller VM where the controller has 443 of a shared address, is
+	// a unix socket on which it hands over connections of ICE-TCP, and of TURN (see
+	// TURNName) before their handshake. "": none.
+	Handover string
+	// Peers are the users who may connect to Handover; nil: all whom the socket's
+	// folder lets through.
 	Peers []int
 	// Status gets how the router is when that has changed: one of Ready, Waiting and
 	// Degraded, and a line for people. nil: nobody is told.

@@ -111,7 +111,6 @@ func (o *office) machineOf(cred link.Credentials, cfg link.Config, n int) *machi
 		Zone: m.zone, Version: "1.2.3", Host: fmt.Sprint("mmr", n), Limit: o.limit,
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return o.shown.Load(), nil },
 		Figures:     filepath.Join(m.dir, "figures.sock"),
-		Web:         filepath.Join(m.dir, "web.sock"),
 		Handover:    filepath.Join(m.dir, "handover.sock"),
 		Log:         bustest.Logger(o.t, fmt.Sprint("mmr", n)),
 		Status: func(status, detail string) {
@@ -303,7 +302,6 @@ func TestKilled(t *testing.T) {
 		l.stopAnnouncing()
 		l.announcing.Wait()
 		l.taken.Close()
-		l.web.Close()
 		l.figures.Close()
 		if err := l.ports.closeWeb(); err != nil {
 			t.Error(err)

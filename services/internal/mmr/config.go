@@ -17,7 +17,9 @@
 //
 // It has 443 of its own address, or none where it shares the controller's: then the
 // controller hands over connections of ICE-TCP, and of TURN by its server name, by
-// their file descriptors, and passes on HTTP of /whip and /whep. What it measures is
+// their file descriptors. Requests of /whip and /whep come over the zone bus from
+// controllers, which have placed their meetings; its own 443 has them for meetings
+// that run here. What it measures is
 // on a unix socket: GET /metrics (Prometheus), GET /meetings (JSON).
 //
 // Nobody more is let in beyond the limit of participants, or while the processors

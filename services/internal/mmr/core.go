@@ -42,6 +42,7 @@ type core struct {
 	tls   *tls.Config
 	http  *http.Server
 	web   *handover.Listener // of http
+	whip  *http.ServeMux     // what controllers pass on; its sessions are its own
 	links *links
 	work  sync.WaitGroup
 }
@@ -80,6 +81,7 @@ func newCore(mux *wire.Mux, cfg hall.Config, s setup, log *slog.Logger) (*core, 
 	}
 	c.hall = hall.New(cfg)
 	c.links.hall = c.hall
+	c.whip = c.handlers()
 	m := c.handlers()
 	m.HandleFunc("GET /signal", c.links.signal)
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pion/stun"
 
+	"github.com/parley-meet/parley/services/internal/carrier"
 	"github.com/parley-meet/parley/services/internal/handover"
 	"github.com/parley-meet/parley/services/internal/load"
 	"github.com/parley-meet/parley/services/internal/sfu/transport"
@@ -43,7 +44,7 @@ func accept(t *testing.T) (client, server *net.TCPConn) {
 
 // On an address that controller and router share, the controller hands over a
 // connection of ICE-TCP whose first packet came already, and the router answers on
-// it; and it passes on WHIP, by which an encoder publishes.
+// it; and it carries WHIP over the bus, by which an encoder publishes.
 func TestShared(t *testing.T) {
 	o := newOffice(t, 1)
 	m, _ := o.router(0)
@@ -114,39 +115,33 @@ func TestShared(t *testing.T) {
 		t.Error(err)
 	}
 
-	// By WHIP, on the socket to which the controller passes HTTP.
-	post := func(path, token, sdp string) *http.Response {
+	// By WHIP, as a controller carries it.
+	post := func(path, token, sdp string) carrier.Answer {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), "POST", "http://router"+path, strings.NewReader(sdp))
+		a, err := o.carrier.Ask(t.Context(), m.id, carrier.Ask{Method: "POST", Path: path, Body: []byte(sdp), Header: http.Header{
+			"Content-Type": {"application/sdp"}, "Authorization": {"Bearer " + token},
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header.Set("Content-Type", "application/sdp")
-		r.Header.Set("Authorization", "Bearer "+token)
-		a, err := overSocket(t, m.a.cfg.Web).Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { a.Body.Close() })
 		return a
 	}
 	pub := load.NewPublisher(time.Now(), []load.Video{{Frames: 10, Packets: 2, Size: 500, Width: 320, Height: 180}}, false)
 	pc, offer := dial([]transport.Line{{Video: true, Send: true}}, pub.Media)
-	if a := post("/whip", "junk", offer); a.StatusCode != http.StatusUnauthorized {
+	if a := post("/whip", "junk", offer); a.Status != http.StatusUnauthorized {
 		t.Error(a.Status)
 	}
-	if a := post("/signal", "junk", offer); a.StatusCode != http.StatusNotFound {
-		t.Errorf("what is the controller's: %s", a.Status)
+	if a := post("/signal", "junk", offer); a.Status != http.StatusNotFound {
+		t.Errorf("what is the controller's: %d", a.Status)
 	}
-	if a := post("/whip", o.ticket(o.claims("m9", "encoder", ticket.Host)), offer); a.StatusCode != http.StatusNotFound {
-		t.Errorf("a meeting that may run elsewhere: %s", a.Status)
+	if a := post("/whip", o.ticket(o.claims("m9", "encoder", ticket.Host)), offer); a.Status != http.StatusMisdirectedRequest || !strings.Contains(string(a.Body), "controller") {
+		t.Errorf("a meeting that may run elsewhere: %d %s", a.Status, a.Body)
 	}
 	a := post("/whip", o.ticket(o.claims("m1", "encoder", ticket.Participant)), offer)
-	b, err := io.ReadAll(a.Body)
-	if err != nil || a.StatusCode != http.StatusCreated {
-		t.Fatal(a.Status, err)
+	if a.Status != http.StatusCreated {
+		t.Fatal(a.Status, string(a.Body))
 	}
-	if err := pc.Answer(string(b)); err != nil {
+	if err := pc.Answer(string(a.Body)); err != nil {
 		t.Fatal(err)
 	}
 	select {

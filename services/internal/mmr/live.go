@@ -47,7 +47,6 @@ type live struct {
 	events  *events
 	metrics *metrics
 	cpu     *cpu
-	web     *http.Server // of the controller's socket; nil: none
 	figures *http.Server
 	taken   *handover.Listener
 
@@ -91,6 +90,7 @@ func (a *Appliance) start(st member.State, p plan) (*live, error) {
 		Receive: func(id signal.Link, b []byte) { l.core.hall.Receive(id, b) },
 		Cut:     func(id signal.Link) { l.core.hall.Cut(id) },
 		End:     func(id string, epoch uint64) { l.core.hall.Yield(id, epoch) },
+		Web:     http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.core.whip.ServeHTTP(w, r) }),
 		Log:     l.log,
 	})
 	l.tells = placement.NewAnnouncer(l.conn, l.announcement, l.log)
@@ -142,14 +142,6 @@ func (l *live) open() error {
 		l.figures = l.core.server(l.metrics.handler(l.core.hall.Figures, l.log))
 		l.core.work.Go(func() { l.http(l.figures, in) })
 	}
-	if cfg.Web != "" {
-		in, err := localsocket.Listen(cfg.Web, localsocket.KeepGroup)
-		if err != nil {
-			return fmt.Errorf("http at %s: %w", cfg.Web, err)
-		}
-		l.web = l.core.server(l.core.handlers())
-		l.core.work.Go(func() { l.http(l.web, &peers{in, cfg.Peers, l.log}) })
-	}
 	if cfg.Handover != "" {
 		l.taken = handover.New(&net.TCPAddr{})
 		l.hear(l.taken)
@@ -160,29 +152,6 @@ func (l *live) open() error {
 func (l *live) http(s *http.Server, in net.Listener) {
 	if err := s.Serve(in); !errors.Is(err, http.ErrServerClosed) {
 		l.fail(err)
-	}
-}
-
-// peers lets some users connect.
-type peers struct {
-	*net.UnixListener
-	uids []int
-	log  *slog.Logger
-}
-
-// Accept implements net.Listener.
-func (p *peers) Accept() (net.Conn, error) {
-	for {
-		c, err := p.AcceptUnix()
-		if err != nil {
-			return nil, err
-		}
-		who, err := localsocket.Peer(c)
-		if err == nil && (len(p.uids) == 0 || slices.Contains(p.uids, int(who.Uid))) {
-			return c, nil
-		}
-		p.log.Warn("http: refused", "who", who, "want", p.uids, "error", err)
-		c.Close()
 	}
 }
 
@@ -232,10 +201,8 @@ func (l *live) stop() error {
 	if l.taken != nil {
 		l.taken.Close()
 	}
-	for _, s := range []*http.Server{l.web, l.figures} {
-		if s != nil {
-			s.Close()
-		}
+	if l.figures != nil {
+		l.figures.Close()
 	}
 	l.work.Wait()
 	// Listeners first: what they accept is served by the core.

@@ -30,7 +30,9 @@ import (
 	"github.com/parley-meet/parley/services/internal/member"
 	"github.com/parley-meet/parley/services/internal/member/membertest"
 	"github.com/parley-meet/parley/services/internal/sfu/room"
+	"github.com/parley-meet/parley/services/internal/sfu/sdp"
 	"github.com/parley-meet/parley/services/internal/sfu/transport"
+	"github.com/parley-meet/parley/services/internal/sfu/whip"
 	"github.com/parley-meet/parley/services/internal/sfu/wire"
 	"github.com/parley-meet/parley/services/internal/signal"
 	"github.com/parley-meet/parley/services/internal/ticket"
@@ -64,10 +66,12 @@ type router struct {
 	conn    *bus.Conn
 	carrier *carrier.Router
 	hall    *hall.Hall
+	web     *http.ServeMux
 	silence func() // ends it without a word
 
 	mu    sync.Mutex
 	heard int         // frames
+	asked int         // requests of HTTP, and what was told of meetings
 	last  signal.Link // that one came from
 }
 
@@ -181,7 +185,13 @@ func (x *router) start(t *testing.T, r *rig, told *link.Config, port uint16, log
 		t.Fatal(err)
 	}
 	mux := wire.NewMux(log)
-	if _, err := mux.Listen(netip.MustParseAddrPort("127.0.0.1:0")); err != nil {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0") // a port that is free
+	if err != nil {
+		t.Fatal(err)
+	}
+	media := c.LocalAddr().(*net.UDPAddr).AddrPort()
+	c.Close()
+	if _, err := mux.Listen(media); err != nil {
 		t.Fatal(err)
 	}
 	api, err := transport.New(mux, log)
@@ -191,7 +201,8 @@ func (x *router) start(t *testing.T, r *rig, told *link.Config, port uint16, log
 	x.conn = conn
 	x.carrier = carrier.NewRouter(carrier.RouterConfig{
 		Bus: conn, Log: log,
-		Meet: func(m carrier.Meet) { x.hall.Expect(m.Meeting, m.Epoch, m.Kept) },
+		Meet: func(m carrier.Meet) { x.count(); x.hall.Expect(m.Meeting, m.Epoch, m.Kept) },
+		Web:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { x.count(); x.web.ServeHTTP(w, r) }),
 		Receive: func(l signal.Link, b []byte) {
 			x.mu.Lock()
 			x.heard++
@@ -211,11 +222,13 @@ func (x *router) start(t *testing.T, r *rig, told *link.Config, port uint16, log
 		return a
 	}, log)
 	x.hall = hall.New(hall.Config{
-		Zone: x.cred.Zone, PassKey: pass, Log: log,
+		Zone: x.cred.Zone, PassKey: pass, Placed: true, Log: log,
 		Trust: func() (string, ticket.Set) {
 			return issuer, ticket.Set{"test": r.key.Private.Public().(ed25519.PublicKey)}
 		},
-		Room:    room.Config{Transport: api, Log: log},
+		Room: room.Config{Transport: api, Log: log, Candidates: func() []sdp.Candidate {
+			return []sdp.Candidate{{Addr: media.Addr(), Port: media.Port(), Kind: "host"}}
+		}},
 		Write:   x.carrier.Write,
 		Changed: announcer.Changed,
 		Keep: func(id string, epoch uint64, kept *meeting.Kept) {
@@ -226,6 +239,12 @@ func (x *router) start(t *testing.T, r *rig, told *link.Config, port uint16, log
 			}
 		},
 	})
+	x.web = http.NewServeMux()
+	for path, plays := range map[string]bool{"/whip": false, "/whep": true} {
+		h := &whip.Handler{Path: path, Admit: x.hall.Admit(plays), Log: log}
+		x.web.Handle(path, h)
+		x.web.Handle(path+"/", h)
+	}
 	conn.Subscribe(carrier.Topic, x.carrier.Hear)
 	stopConn := bustest.Running(t, conn.Run)
 	stopCarrier := bustest.Running(t, x.carrier.Run)
@@ -238,6 +257,18 @@ func (x *router) start(t *testing.T, r *rig, told *link.Config, port uint16, log
 		mux.Close()
 	})
 	t.Cleanup(x.silence)
+}
+
+func (x *router) count() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.asked++
+}
+
+func (x *router) asks() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.asked
 }
 
 func (x *router) frames() int {

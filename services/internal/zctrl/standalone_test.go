@@ -61,9 +61,9 @@ func TestStandalone(t *testing.T) {
 		t.Fatal(err)
 	}
 	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }
-	web, handed := socket(t, "web.sock"), socket(t, "handover.sock")
+	handed := socket(t, "handover.sock")
 	router, err := mmr.NewAppliance(mmr.ApplianceConfig{
-		Zone: remote, Version: "1.2.3", Host: "trial", Certificate: certificate, Web: web, Handover: handed, Log: logger(t, "mmr"),
+		Zone: remote, Version: "1.2.3", Host: "trial", Certificate: certificate, Handover: handed, Log: logger(t, "mmr"),
 		Addresses: func() ([]netip.Addr, error) { return []netip.Addr{address}, nil }, Media: []uint16{free("udp")}, HTTPS: at.Port(), Bus: at.Port(),
 	})
 	if err != nil {
@@ -71,7 +71,7 @@ func TestStandalone(t *testing.T) {
 	}
 	s, err := New(Config{
 		Zone: m, Trials: m, Listen: func() []netip.AddrPort { return []netip.AddrPort{at} }, Port: at.Port(), Certificate: certificate,
-		Router: web, Handover: handed, Log: logger(t, "zctrl"),
+		Handover: handed, Log: logger(t, "zctrl"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestStandalone(t *testing.T) {
 	guest.say("b0")
 	host.hears("b", 1)
 
-	// WHIP is the router's, by the controller's port.
+	// WHIP is there, by the controller's port.
 	res, _ := k.do(t, "OPTIONS", "/whip", "")
 	if !strings.Contains(res.Header.Get("Accept-Post"), "application/sdp") {
 		t.Errorf("%d %v", res.StatusCode, res.Header)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/netip"
 	"strings"
 	"sync"
@@ -19,16 +18,12 @@ import (
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/look"
 	"github.com/parley-meet/parley/services/internal/member"
-	"github.com/parley-meet/parley/services/internal/signal"
 	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
 // Bounds of requests.
 const (
-	maxTrial    = 4 << 10
-	maxForward  = signal.MaxSDP
-	forwardTime = 30 * time.Second
-	maxForwards = 64 // at a time
+	maxTrial = 4 << 10
 	// maxChallengers connect at a time: the authority, from a few places.
 	maxChallengers = 32
 )
@@ -45,11 +40,10 @@ func (s *Server) handler() http.Handler {
 	if s.cfg.Trials != nil {
 		m.HandleFunc("POST /trial", s.trial)
 	}
-	if s.cfg.Router != "" {
-		f := s.forward()
-		for _, path := range []string{"/whip", "/whip/", "/whep", "/whep/"} {
-			m.Handle(path, f)
-		}
+	for _, path := range []string{"/whip", "/whep"} {
+		h := s.whip(path)
+		m.Handle(path, h)
+		m.Handle(path+"/", h)
 	}
 	if s.cfg.Page != nil {
 		m.Handle("/", s.cfg.Page)
@@ -138,51 +132,6 @@ func trialKey(a netip.Addr) string {
 		return throttle.Network(a)
 	}
 	return a.String()
-}
-
-// forward hands WHIP and WHEP to this machine's router.
-func (s *Server) forward() http.Handler {
-	t := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", s.cfg.Router)
-		},
-		MaxConnsPerHost: maxForwards, ResponseHeaderTimeout: forwardTime, IdleConnTimeout: idleTime, MaxResponseHeaderBytes: maxHeader, DisableCompression: true,
-	}
-	proxy := &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = "http", "router"
-			r.Out.Host = r.In.Host
-			r.SetXForwarded()
-		},
-		Transport: t,
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			var long *http.MaxBytesError
-			if errors.As(err, &long) {
-				http.Error(w, fmt.Sprintf("a body of at most %d bytes is expected", long.Limit), http.StatusRequestEntityTooLarge)
-				return
-			}
-			s.strangers.Line(0, "the router does not take a request", "error", err)
-			unavailable(w)
-		},
-		ErrorLog: s.httpLog(),
-	}
-	room := make(chan struct{}, maxForwards)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case room <- struct{}{}:
-			defer func() { <-room }()
-		default:
-			s.refuse("busy")
-			unavailable(w)
-			return
-		}
-		ctx, stop := context.WithTimeout(r.Context(), forwardTime)
-		defer stop()
-		r = r.WithContext(ctx)
-		r.Body = http.MaxBytesReader(w, r.Body, maxForward)
-		proxy.ServeHTTP(w, r)
-	})
 }
 
 // challenges answers ACME's http-01 on a port of its own, as long as the portal

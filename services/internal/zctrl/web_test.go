@@ -67,7 +67,7 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: %d %q", path, res.StatusCode, body)
 		}
 	}
-	for _, path := range []string{"/trial", "/whip", "/metrics"} {
+	for _, path := range []string{"/trial", "/metrics"} {
 		if res, body := k.do(t, "POST", path, ""); body != "page" {
 			t.Errorf("%s is there: %d %q", path, res.StatusCode, body)
 		}
@@ -206,42 +206,6 @@ func TestNotTLS(t *testing.T) {
 	raw.SetReadDeadline(time.Now().Add(bustest.Patience))
 	if n, err := raw.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%d bytes, %v", n, err)
-	}
-}
-
-// WHIP and WHEP reach the machine's router, within bounds.
-func TestForward(t *testing.T) {
-	path := socket(t, "whip")
-	r := newRig(t, 1, 0, func(c *Config) { c.Router = path })
-	k := r.controllers[0]
-	if res, _ := k.do(t, "POST", "/whip", "offer"); res.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("%d without a router", res.StatusCode)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b, err := io.ReadAll(r.Body)
-		if err != nil {
-			return
-		}
-		w.Header().Set("Location", "/whip/s1")
-		w.Header().Set("Access-Control-Allow-Origin", "*")
-		w.WriteHeader(http.StatusCreated)
-		fmt.Fprintf(w, "%s %s %s %s %s", r.Method, r.URL.Path, b, r.Header.Get("Authorization"), r.Header.Get("X-Forwarded-For"))
-	})}
-	go s.Serve(l)
-	defer s.Close()
-	res, body := k.do(t, "POST", "/whip", "offer", "Authorization", "Bearer x", "X-Forwarded-For", "192.0.2.1")
-	if res.StatusCode != 201 || res.Header.Get("Location") != "/whip/s1" || res.Header.Get("Access-Control-Allow-Origin") != "*" || body != "POST /whip offer Bearer x 127.0.0.1" {
-		t.Errorf("%d %v %q", res.StatusCode, res.Header, body)
-	}
-	if _, body := k.do(t, "DELETE", "/whep/s2", ""); !strings.HasPrefix(body, "DELETE /whep/s2") {
-		t.Errorf("%q", body)
-	}
-	if res, _ := k.do(t, "POST", "/whip", strings.Repeat("x", maxForward+1)); res.StatusCode != http.StatusRequestEntityTooLarge {
-		t.Errorf("%d for a long body", res.StatusCode)
 	}
 }
 

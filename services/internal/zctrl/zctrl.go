@@ -1,13 +1,13 @@
 // Package zctrl is the zone controller as a process: what browsers reach on port
 // 443, the zone's bus, and where meetings go.
 //
-//	          first byte ≠ 0x16, or TURN's name        /whip, /whep
-//	TCP 443 ──┬───────────────────▶ router's process ◀──────┐ unix sockets
-//	          ▼                                             │
-//	         TLS ──┬── ALPN parley-bus/1 ──▶ hub            │
+//	          first byte ≠ 0x16, or TURN's name
+//	TCP 443 ──┬───────────────────▶ this machine's router, by a unix socket
+//	          ▼
+//	         TLS ──┬── ALPN parley-bus/1 ──▶ hub
 //	               └── http/1.1 ──┬── page, /healthz, /trial
-//	                              ├── /whip, /whep ─────────┘
-//	                              └── /signal ──▶ carrier ══bus══▶ the meeting's router
+//	                              ├── /whip, /whep ─┐
+//	                              └── /signal ──────┴─▶ carrier ══bus══▶ the meeting's router
 //
 // A page opens a WebSocket at /signal. Its first frame (package signal) holds a
 // ticket, which is verified here before any router hears of it, or a session that
@@ -15,6 +15,16 @@
 // router and back, unread. What a controller knows of meetings it has heard from
 // their routers; two of a zone share nothing, and a page that loses the one goes
 // on with the other, whose origin the page knows.
+//
+// WHIP (RFC 9725) and WHEP go the same way: the ticket of a POST is verified here,
+// its meeting found or placed, its router told of it, and the request carried to it
+// over the bus. Whichever router of the zone it is, the client talks to the controller
+// alone: a redirect (4.2 there) to a router would need a certificate for each, which
+// most have not, an address that the client reaches, and clients that send their
+// ticket on to another host, which many do not. A session's Location,
+// /whip/ROUTER/SESSION, names its router, so that PATCH and DELETE find it by any
+// controller. A ticket is used once, at the router: an offer is sent to it once, and
+// where no answer comes the client is told so.
 //
 // A page is told why it is not let in by a frame with closed and a code of
 // package signal. A WebSocket that is closed without one is to be opened again,
@@ -77,9 +87,6 @@ type Config struct {
 	// Challenge is the TCP address where challenges of ACME http-01 (RFC 8555, 8.3)
 	// are answered, as long as the portal tells of some; zero: nowhere.
 	Challenge netip.AddrPort
-	// Router is the unix socket where this machine's router serves /whip and /whep;
-	// "": they are not there.
-	Router string
 	// Handover is the unix socket where this machine's router takes connections
 	// (handover.Receive), when both have one address; "": each has its own.
 	Handover string
@@ -112,7 +119,8 @@ type Server struct {
 	figures   *figures
 	guesses   *throttle.Table // of trial codes, by address
 	waiting   waiting
-	queued    atomic.Int64 // bytes that wait for pages
+	webs      chan struct{} // requests of WHIP and WHEP at a router
+	queued    atomic.Int64  // bytes that wait for pages
 
 	mu       sync.Mutex
 	zone     *zone // nil: in none
@@ -141,7 +149,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, strangers: guard.NewStrangers(cfg.Log), door: newDoor(),
-		web: handover.New(&net.TCPAddr{Port: int(cfg.Port)}), guesses: throttle.NewTable(4096),
+		web: handover.New(&net.TCPAddr{Port: int(cfg.Port)}), guesses: throttle.NewTable(4096), webs: make(chan struct{}, maxForwards),
 		pages: map[*page]bool{}, problems: map[netip.AddrPort]error{}, running: map[netip.AddrPort]net.Listener{},
 	}
 	if cfg.Handover != "" {

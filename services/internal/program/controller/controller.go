@@ -58,7 +58,6 @@ func run(ctx context.Context, l *life.Life, consoles, router string) error {
 		Zone: m, Trials: m, Certificate: certs.Get, Log: l.Log,
 		Listen:    func() []netip.AddrPort { return listen(m.State()) },
 		Page:      meetpage.New(meetpage.Config{Origins: func() []string { return origins(m.State()) }, Portal: func() string { return portal(m.State()) }, Log: l.Log}),
-		Router:    filepath.Join(layout.ConnectorRunDir, "whip.sock"),
 		Handover:  filepath.Join(layout.ConnectorRunDir, "handover.sock"),
 		Challenge: netip.AddrPortFrom(netip.IPv6Unspecified(), firewall.PortHTTP),
 		TURN:      func() string { return turn(m.State()) },

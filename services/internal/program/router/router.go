@@ -69,7 +69,6 @@ func run(ctx context.Context, l *life.Life, role, consoles, controller string) e
 		Status:  func(status, detail string) { l.Answers.Set(word(z.State(), role, status), detail) },
 	}
 	if role != roleRouter {
-		cfg.Web = filepath.Join(layout.ConnectorRunDir, "whip.sock")
 		cfg.Handover = filepath.Join(layout.ConnectorRunDir, "handover.sock")
 		for _, p := range peers {
 			cfg.Peers = append(cfg.Peers, int(p))

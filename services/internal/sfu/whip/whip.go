@@ -70,9 +70,7 @@ type Handler struct {
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head := w.Header()
-	head.Set("Access-Control-Allow-Origin", "*")
-	head.Set("Access-Control-Expose-Headers", "Location, Accept-Post, ETag, Link")
-	head.Set("Cache-Control", "no-store")
+	Open(head)
 	id, found := strings.CutPrefix(r.URL.Path, h.Path+"/")
 	switch {
 	case r.Method == http.MethodOptions:
@@ -82,7 +80,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		head.Set("Accept-Patch", typeFragment)
 		w.WriteHeader(http.StatusNoContent)
 	case !found && r.URL.Path != h.Path:
-		refuse(w, &Refusal{http.StatusNotFound, "no such resource"})
+		Refuse(w, &Refusal{http.StatusNotFound, "no such resource"})
 	case !found && r.Method == http.MethodPost:
 		h.open(w, r)
 	case found && r.Method == http.MethodPatch:
@@ -91,17 +89,37 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.end(w, id)
 	case found:
 		head.Set("Allow", "PATCH, DELETE, OPTIONS")
-		refuse(w, &Refusal{http.StatusMethodNotAllowed, r.Method + " is not for a session"})
+		Refuse(w, &Refusal{http.StatusMethodNotAllowed, r.Method + " is not for a session"})
 	default:
 		head.Set("Allow", "POST, OPTIONS")
-		refuse(w, &Refusal{http.StatusMethodNotAllowed, r.Method + " is not for this resource: POST an offer"})
+		Refuse(w, &Refusal{http.StatusMethodNotAllowed, r.Method + " is not for this resource: POST an offer"})
 	}
 }
 
-func refuse(w http.ResponseWriter, err error) {
+// Open lets pages of any origin read an answer: a ticket lets in, not a cookie.
+func Open(head http.Header) {
+	head.Set("Access-Control-Allow-Origin", "*")
+	head.Set("Access-Control-Expose-Headers", "Location, Accept-Post, ETag, Link")
+	head.Set("Cache-Control", "no-store")
+}
+
+// Bearer returns the ticket of a POST, or a *Refusal.
+func Bearer(r *http.Request) (string, error) {
+	scheme, ticket, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if ticket = strings.TrimSpace(ticket); !strings.EqualFold(scheme, "Bearer") || ticket == "" {
+		return "", &Refusal{http.StatusUnauthorized, "a meeting's ticket is needed: Authorization: Bearer TICKET"}
+	}
+	return ticket, nil
+}
+
+// Refuse answers with a *Refusal; another error is told as the router's failure.
+func Refuse(w http.ResponseWriter, err error) {
 	var r *Refusal
 	if !errors.As(err, &r) {
 		r = &Refusal{http.StatusInternalServerError, "the router failed"}
+	}
+	if r.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer") // RFC 9110, 11.6.1
 	}
 	http.Error(w, r.Text, r.Status)
 }
@@ -119,15 +137,14 @@ func body(w http.ResponseWriter, r *http.Request, want string) (string, error) {
 }
 
 func (h *Handler) open(w http.ResponseWriter, r *http.Request) {
-	scheme, ticket, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") || ticket == "" {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		refuse(w, &Refusal{http.StatusUnauthorized, "a meeting's ticket is needed: Authorization: Bearer TICKET"})
+	ticket, err := Bearer(r)
+	if err != nil {
+		Refuse(w, err)
 		return
 	}
 	offer, err := body(w, r, typeSDP)
 	if err != nil {
-		refuse(w, err)
+		Refuse(w, err)
 		return
 	}
 	h.mu.Lock()
@@ -135,13 +152,13 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request) {
 	h.mu.Unlock()
 	if full {
 		w.Header().Set("Retry-After", "60")
-		refuse(w, &Refusal{http.StatusServiceUnavailable, "the router has no room for another session"})
+		Refuse(w, &Refusal{http.StatusServiceUnavailable, "the router has no room for another session"})
 		return
 	}
 	id := rand.Text()
-	peer, err := h.Admit(r, strings.TrimSpace(ticket), func() { h.forget(id) })
+	peer, err := h.Admit(r, ticket, func() { h.forget(id) })
 	if err != nil {
-		refuse(w, err)
+		Refuse(w, err)
 		return
 	}
 	h.mu.Lock()
@@ -155,7 +172,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request) {
 		h.forget(id)
 		peer.Close()
 		// What is wrong with an offer is its sender's business.
-		refuse(w, &Refusal{http.StatusBadRequest, err.Error()})
+		Refuse(w, &Refusal{http.StatusBadRequest, err.Error()})
 		return
 	}
 	h.Log.Info("session begins", "path", h.Path)
@@ -182,17 +199,17 @@ func (h *Handler) forget(id string) {
 func (h *Handler) patch(w http.ResponseWriter, r *http.Request, id string) {
 	peer := h.find(id)
 	if peer == nil {
-		refuse(w, &Refusal{http.StatusNotFound, "no such session: it has ended"})
+		Refuse(w, &Refusal{http.StatusNotFound, "no such session: it has ended"})
 		return
 	}
 	text, err := body(w, r, typeFragment)
 	if err != nil {
-		refuse(w, err)
+		Refuse(w, err)
 		return
 	}
 	f, err := sdp.ParseFragment(text)
 	if err != nil {
-		refuse(w, &Refusal{http.StatusBadRequest, err.Error()})
+		Refuse(w, &Refusal{http.StatusBadRequest, err.Error()})
 		return
 	}
 	// RFC 9725, 4.3.2: an ICE restart says that it does not match the session as it
@@ -203,7 +220,7 @@ func (h *Handler) patch(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	local, err := peer.Restart(f.ICE)
 	if err != nil {
-		refuse(w, &Refusal{http.StatusConflict, err.Error()})
+		Refuse(w, &Refusal{http.StatusConflict, err.Error()})
 		return
 	}
 	w.Header().Set("Content-Type", typeFragment)
@@ -217,7 +234,7 @@ func (h *Handler) end(w http.ResponseWriter, id string) {
 	delete(h.sessions, id)
 	h.mu.Unlock()
 	if peer == nil {
-		refuse(w, &Refusal{http.StatusNotFound, "no such session: it has ended"})
+		Refuse(w, &Refusal{http.StatusNotFound, "no such session: it has ended"})
 		return
 	}
 	if err := peer.Close(); err != nil {
