@@ -25,8 +25,13 @@ const (
 	MinToken    = 16  // characters
 	MaxToken    = 512 // characters
 	MaxExternal = 8
+	MinLimit    = 2        // participants: a meeting is of two
+	MaxLimit    = 100_000  // participants; more than any machine carries
 	maxSize     = 16 << 10 // bytes of the file
 )
+
+// DefaultLimit is how many participants a router takes that was told no number.
+const DefaultLimit = 200
 
 // Settings are what is kept. The token is a secret.
 type Settings struct {
@@ -37,6 +42,7 @@ type Settings struct {
 	OtherZoneController netip.Addr `json:"otherZoneController,omitzero"` // of the zone's other controller
 	PublicName          string     `json:"publicName,omitempty"`         // host name that people use
 	External            []External `json:"external"`
+	Limit               int        `json:"limit,omitempty"` // participants that the router takes; 0: DefaultLimit
 }
 
 // External is an address that the outside knows a local one by (1:1 NAT).
@@ -73,7 +79,18 @@ func check(s *Settings) error {
 			return fmt.Errorf("external address %v of %v", e.External, e.Local)
 		}
 	}
+	if s.Limit != 0 && (s.Limit < MinLimit || s.Limit > MaxLimit) {
+		return fmt.Errorf("limit of %d participants, want %d to %d", s.Limit, MinLimit, MaxLimit)
+	}
 	return nil
+}
+
+// Participants returns how many the router takes.
+func (s Settings) Participants() int {
+	if s.Limit == 0 {
+		return DefaultLimit
+	}
+	return s.Limit
 }
 
 // Outside returns the address by which the outside knows a local one.

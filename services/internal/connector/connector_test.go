@@ -21,6 +21,7 @@ func full() Settings {
 	s.ZoneController, s.Router, s.OtherZoneController = addr("192.0.2.1"), addr("192.0.2.2"), addr("198.51.100.1")
 	s.PublicName = "meet.example.com"
 	s.External = []External{{addr("192.0.2.1"), addr("203.0.113.1")}, {addr("2001:db8::1"), addr("2001:db8::2")}}
+	s.Limit = 350
 	return s
 }
 
@@ -63,6 +64,9 @@ func TestDamaged(t *testing.T) {
 		"an address of nowhere": func(s *Settings) { s.External[0].External = addr("224.0.0.1") },
 		"two families":          func(s *Settings) { s.External[0].External = addr("2001:db8::3") },
 		"a zone":                func(s *Settings) { s.External[1].Local = addr("fe80::1%eth0") },
+		"a limit of one":        func(s *Settings) { s.Limit = 1 },
+		"a limit below none":    func(s *Settings) { s.Limit = -1 },
+		"a limit of too many":   func(s *Settings) { s.Limit = MaxLimit + 1 },
 		"half a pair":           func(s *Settings) { s.External[0].Local = netip.Addr{} },
 	} {
 		s := full()
@@ -75,6 +79,22 @@ func TestDamaged(t *testing.T) {
 			t.Errorf("%s is taken: %s", what, b)
 		} else if s.Token != "" && strings.Contains(err.Error(), s.Token) {
 			t.Errorf("%s: the error tells the token", what)
+		}
+	}
+}
+
+// Whoever was told no limit takes the default one, and the bounds themselves are
+// taken.
+func TestLimit(t *testing.T) {
+	f := File(statefile.New(t.TempDir()))
+	for text, want := range map[string]int{
+		`{"version":1,"external":[]}`:                DefaultLimit,
+		`{"version":1,"external":[],"limit":0}`:      DefaultLimit,
+		`{"version":1,"external":[],"limit":2}`:      2,
+		`{"version":1,"external":[],"limit":100000}`: MaxLimit,
+	} {
+		if s, err := f.Parse([]byte(text)); err != nil || s.Participants() != want {
+			t.Errorf("%s: %d, %v, want %d", text, s.Participants(), err, want)
 		}
 	}
 }
@@ -92,7 +112,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(s.Token) > MaxToken || len(s.External) > MaxExternal {
+		if len(s.Token) > MaxToken || len(s.External) > MaxExternal || s.Participants() < MinLimit || s.Participants() > MaxLimit {
 			t.Fatalf("%+v", s)
 		}
 		again, err := json.Marshal(s)

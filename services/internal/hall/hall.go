@@ -41,7 +41,7 @@ const (
 // Config is what a hall works with.
 type Config struct {
 	Zone  string // id
-	Limit int    // participants; 0: DefaultLimit
+	Limit int    // participants; 0: DefaultLimit; see SetLimit
 	// Trust returns the issuer of tickets, the portal's URL or the zone's own in
 	// standalone mode, and its keys.
 	Trust func() (issuer string, keys ticket.Set)
@@ -60,8 +60,8 @@ type Config struct {
 	// Relay makes a participant's credential for TURN; nil: there is none.
 	Relay func(participant string) *signal.Relay
 	Write func(link signal.Link, frame []byte, last bool)
-	// Changed is called when meetings begin or end, and for each participant more
-	// or less; it must not wait.
+	// Changed is called when meetings begin or end, for each participant more or
+	// less, and when the limit is another; it must not wait.
 	Changed func()
 	// Began is told of a meeting that has begun, here or anew. Over is told of one
 	// that has ended here, with why; of signal.Moved it goes on elsewhere. Neither may
@@ -334,6 +334,22 @@ func (h *Hall) free() int {
 		return 0
 	}
 	return h.cfg.Limit - all
+}
+
+// SetLimit has the hall take that many participants from now on; 0: DefaultLimit.
+// Whoever is inside stays, also where they are more than that.
+func (h *Hall) SetLimit(limit int) {
+	if limit == 0 {
+		limit = DefaultLimit
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if limit == h.cfg.Limit {
+		return
+	}
+	h.log.Info("limit of participants", "was", h.cfg.Limit, "is", limit)
+	h.cfg.Limit = limit
+	h.changed()
 }
 
 func (h *Hall) changed() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -20,7 +19,6 @@ type ApplianceConfig struct {
 	Zone    member.Zone
 	Version string // of the appliance
 	Host    string // name of the machine
-	Limit   int    // participants; 0: 200
 	// Certificate is what clients of the router's own 443 and of TURN are shown. It
 	// is asked at each handshake, so a new one counts at once. It does not wait.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -73,9 +71,6 @@ const (
 func NewAppliance(cfg ApplianceConfig) (*Appliance, error) {
 	if cfg.Zone == nil || cfg.Certificate == nil || cfg.Log == nil {
 		return nil, errors.New("router: zone, certificate and log are needed")
-	}
-	if cfg.Limit < 0 || cfg.Limit > maxLimit {
-		return nil, fmt.Errorf("router: limit %d, want 0 to %d", cfg.Limit, maxLimit)
 	}
 	if cfg.Addresses == nil {
 		cfg.Addresses = machineAddresses

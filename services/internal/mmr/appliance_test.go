@@ -104,11 +104,13 @@ func (o *office) machineOf(cred link.Credentials, cfg link.Config, n int) *machi
 	o.t.Helper()
 	cfg.Portal, cfg.Keys = issuer, o.keys
 	m := &machine{id: cred.Appliance, dir: o.t.TempDir(), addrs: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, byte(11 + n)})}}
-	m.zone = membertest.New(member.State{Settings: connector.New(), Credentials: &cred, Config: &cfg})
+	settings := connector.New()
+	settings.Limit = o.limit
+	m.zone = membertest.New(member.State{Settings: settings, Credentials: &cred, Config: &cfg})
 	m.web = labtest.FreePort(o.t, "tcp").Port()
 	var err error
 	m.a, err = NewAppliance(ApplianceConfig{
-		Zone: m.zone, Version: "1.2.3", Host: fmt.Sprint("mmr", n), Limit: o.limit,
+		Zone: m.zone, Version: "1.2.3", Host: fmt.Sprint("mmr", n),
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return o.shown.Load(), nil },
 		Figures:     filepath.Join(m.dir, "figures.sock"),
 		Handover:    filepath.Join(m.dir, "handover.sock"),
@@ -482,10 +484,29 @@ func TestFull(t *testing.T) {
 	set(0)
 	o.join("m1", "eleventh", ticket.Guest)
 	refused("over the limit", "twelfth")
+	// The administrator sets others: fewer than are inside stay, one more comes in.
+	limit := func(n int) {
+		t.Helper()
+		m.zone.Set(func(s *member.State) { s.Settings.Limit = n })
+		if n == 0 {
+			n = 200
+		}
+		bustest.Eventually(t, fmt.Sprint("a limit of ", n, " is announced and reported"), func() bool {
+			return m.zone.Usage().Limit == n && slices.ContainsFunc(o.view.Routers(), func(r placement.Router) bool {
+				return r.ID == m.id && r.Limit == n && r.Participants == 11
+			})
+		})
+	}
+	limit(5)
+	refused("over a smaller limit", "thirteenth")
+	limit(0)
+	limit(12)
+	o.join("m1", "fourteenth", ticket.Guest)
+	refused("over a larger limit", "fifteenth")
 	anna.send(&signal.Say{Text: "all well"})
 	await(anna, "went on", func(m *signal.Chat) bool { return len(m.Lines) == 1 })
 	text := figures(t, m, "/metrics")
-	for _, want := range []string{"parley_router_full_total 2", "parley_router_participants 11", "parley_router_full 1", "parley_router_meetings 1"} {
+	for _, want := range []string{"parley_router_full_total 4", "parley_router_participants 12", "parley_router_participants_limit 12", "parley_router_full 1", "parley_router_meetings 1"} {
 		if !strings.Contains(text, "\n"+want+"\n") {
 			t.Errorf("no %q in the metrics", want)
 		}

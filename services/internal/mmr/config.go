@@ -39,6 +39,7 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/parley-meet/parley/services/internal/connector"
 	"github.com/parley-meet/parley/services/internal/sfu/sdp"
 	"github.com/parley-meet/parley/services/internal/ticket"
 )
@@ -63,8 +64,7 @@ type Config struct {
 	Debug       string `json:"debug,omitempty"` // loopback address of /profile, /heap and /stats; "": none
 }
 
-// maxLimit is more than any machine carries.
-const maxLimit = 100_000
+const maxLimit = connector.MaxLimit
 
 // Read reads a configuration. Errors name the field.
 func Read(file string) (Config, error) {

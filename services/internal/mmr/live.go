@@ -101,7 +101,7 @@ func (a *Appliance) start(st member.State, p plan) (*live, error) {
 	// Ports are opened before anybody is told of them.
 	l.core, err = newCore(l.ports.mux, hall.Config{
 		Zone:    l.id.zone,
-		Limit:   a.cfg.Limit,
+		Limit:   st.Settings.Participants(),
 		Trust:   func() (string, ticket.Set) { t := l.trust.Load(); return t.issuer, t.keys },
 		PassKey: pass,
 		Placed:  true,
@@ -232,6 +232,7 @@ func (l *live) follow(st member.State) {
 	if identify(st.Credentials) != l.id {
 		return // serve ends
 	}
+	l.core.hall.SetLimit(st.Settings.Participants())
 	p, err := l.a.plan(st)
 	if err != nil {
 		l.log.Warn("addresses", "error", err)
