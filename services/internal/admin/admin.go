@@ -119,6 +119,8 @@ type Connector struct {
 	OtherZoneController netip.Addr `json:"otherZoneController,omitzero"`
 	PublicName          string     `json:"publicName"` // host name that people use
 	External            []External `json:"external"`   // 1:1 NAT
+	// Limit is how many participants the multimedia router takes; 0: 200.
+	Limit int `json:"limit"`
 	// Suggested are the addresses that the network has, for fields that are empty.
 	Suggested struct {
 		ZoneController netip.Addr `json:"zoneController,omitzero"`
@@ -147,6 +149,8 @@ type ConnectorInput struct {
 		Local    string `json:"local"`
 		External string `json:"external"`
 	} `json:"external"`
+	// Limit is of participants, in digits; "" or "0": 200.
+	Limit string `json:"limit"`
 }
 
 // Certificate describes the one in use.

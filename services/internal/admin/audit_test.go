@@ -331,11 +331,11 @@ func FuzzEntry(f *testing.F) {
 }
 
 func FuzzConnectorInput(f *testing.F) {
-	f.Add("token-0123456789", "10.0.0.1", "10.0.0.2", "10.0.0.3", "meet.example.com", "10.0.0.1", "203.0.113.1")
-	f.Add("", "", "::1", "x", "1.2.3.4", "fe80::1%x", "::ffff:1.2.3.4")
+	f.Add("token-0123456789", "10.0.0.1", "10.0.0.2", "10.0.0.3", "meet.example.com", "10.0.0.1", "203.0.113.1", "350")
+	f.Add("", "", "::1", "x", "1.2.3.4", "fe80::1%x", "::ffff:1.2.3.4", "1")
 	file := connector.File(statefile.New(f.TempDir()))
-	f.Fuzz(func(t *testing.T, token, zone, router, other, name, local, external string) {
-		in := ConnectorInput{Token: &token, ZoneController: zone, Router: router, OtherZoneController: other, PublicName: name}
+	f.Fuzz(func(t *testing.T, token, zone, router, other, name, local, external, limit string) {
+		in := ConnectorInput{Token: &token, ZoneController: zone, Router: router, OtherZoneController: other, PublicName: name, Limit: limit}
 		in.External = append(in.External, struct {
 			Local    string `json:"local"`
 			External string `json:"external"`
@@ -349,7 +349,7 @@ func FuzzConnectorInput(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := file.Parse(b); err != nil || again.Token != s.Token || !slices.Equal(again.External, s.External) {
+		if again, err := file.Parse(b); err != nil || again.Token != s.Token || again.Limit != s.Limit || !slices.Equal(again.External, s.External) {
 			t.Fatalf("%s: %v", b, err)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/parley-meet/parley/services/internal/connector"
@@ -42,7 +43,7 @@ func (a *Admin) Connector(ctx context.Context) (Connector, error) {
 	}
 	c := Connector{
 		TokenSet: s.Token != "", ZoneController: s.ZoneController, Router: s.Router, OtherZoneController: s.OtherZoneController,
-		PublicName: s.PublicName, External: slices.Clone(s.External), Missing: []string{}, Warnings: []string{},
+		PublicName: s.PublicName, External: slices.Clone(s.External), Limit: s.Limit, Missing: []string{}, Warnings: []string{},
 	}
 	if c.External == nil {
 		c.External = []External{}
@@ -190,6 +191,14 @@ func (in ConnectorInput) parse() (connector.Settings, error) {
 	if name != "" {
 		faults = append(faults, checkPublicName(name)...)
 		s.PublicName = name
+	}
+	if text := strings.TrimSpace(in.Limit); text != "" && text != "0" {
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil || n < connector.MinLimit || n > connector.MaxLimit {
+			faults.Add("limit", "number", clean(text, 60), connector.MinLimit, connector.MaxLimit)
+		} else {
+			s.Limit = int(n)
+		}
 	}
 	// An empty line of a form is no pair.
 	pairs := 0

@@ -229,6 +229,29 @@ func TestConnector(t *testing.T) {
 		_, err := r.SetConnector(ctx, who, bad)
 		want(t, x[0], err, x[2])
 	}
+	for text, n := range map[string]int{"": 0, "0": 0, " 2 ": 2, "350": 350, "100000": 100000} {
+		in.Limit = text
+		if c, err := r.SetConnector(ctx, who, in); err != nil || c.Limit != n {
+			t.Errorf("limit %q: %d, %v, want %d", text, c.Limit, err, n)
+		}
+	}
+	in.Limit = "350"
+	if _, err := r.SetConnector(ctx, who, in); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"1", "-3", "+5", "100001", "4294967298", "many", "2.5", "1e3"} {
+		bad := in
+		bad.Limit = text
+		_, err := r.SetConnector(ctx, who, bad)
+		want(t, text, err, "limit: number")
+	}
+	if c, err := r.Connector(ctx); err != nil || c.Limit != 350 {
+		t.Errorf("%d, %v: what was refused is saved", c.Limit, err)
+	}
+	in.Limit = "120"
+	if _, err := r.SetConnector(ctx, who, in); err != nil || !strings.Contains(last(t, r).Detail, "limit: 350 → 120") {
+		t.Errorf("%v, %+v", err, last(t, r))
+	}
 	many := admin.ConnectorInput{}
 	for i := range 9 {
 		outside(&many, "192.0.2."+string(rune('1'+i)), "203.0.113."+string(rune('1'+i)))
