@@ -4,18 +4,21 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/connector"
 )
 
 var configureForms = []string{"configure", "configure token [TOKEN|off]", "configure zone ADDRESS|off", "configure router ADDRESS|off",
-	"configure other ADDRESS|off", "configure name NAME|off", "configure external LOCAL EXTERNAL|off"}
+	"configure other ADDRESS|off", "configure name NAME|off", "configure external LOCAL EXTERNAL|off",
+	"configure limit PARTICIPANTS|off"}
 
 func configureWords(_ *session, before []string) []string {
 	switch len(before) {
 	case 0:
-		return []string{"token", "zone", "router", "other", "name", "external"}
+		return []string{"token", "zone", "router", "other", "name", "external", "limit"}
 	case 1:
 		if !strings.EqualFold(before[0], "external") {
 			return []string{wordOff}
@@ -45,6 +48,9 @@ type pair = struct {
 func connectorInput(c admin.Connector) admin.ConnectorInput {
 	in := admin.ConnectorInput{ZoneController: text(c.ZoneController), Router: text(c.Router),
 		OtherZoneController: text(c.OtherZoneController), PublicName: c.PublicName}
+	if c.Limit != 0 {
+		in.Limit = strconv.Itoa(c.Limit)
+	}
 	for _, e := range c.External {
 		in.External = append(in.External, pair{text(e.Local), text(e.External)})
 	}
@@ -61,7 +67,7 @@ func configure(in *admin.ConnectorInput, args []string) error {
 		}
 		return nil
 	}
-	fields := map[string]*string{"zone": &in.ZoneController, "router": &in.Router, "other": &in.OtherZoneController, "name": &in.PublicName}
+	fields := map[string]*string{"zone": &in.ZoneController, "router": &in.Router, "other": &in.OtherZoneController, "name": &in.PublicName, "limit": &in.Limit}
 	if what == "token" {
 		in.Token = new(string)
 		fields["token"] = in.Token
@@ -150,6 +156,11 @@ func (s *session) showConnector(c admin.Connector) {
 	for _, e := range c.External {
 		s.row("field.external", text(e.Local)+" → "+text(e.External))
 	}
+	limit := w.T("configure.limit", connector.DefaultLimit)
+	if c.Limit != 0 {
+		limit = strconv.Itoa(c.Limit)
+	}
+	s.row("field.limit", limit)
 	s.showMissing(c)
 }
 

@@ -310,6 +310,7 @@ func (s *session) formConnector(ctx context.Context) error {
 		{"zoneController", &in.ZoneController, address4("zoneController")}, {"router", &in.Router, address4("router")},
 		{"otherZoneController", &in.OtherZoneController, address4("otherZoneController")},
 		{"publicName", &in.PublicName, connectorCheck(func(in *admin.ConnectorInput, text string) { in.PublicName = text })},
+		{"limit", &in.Limit, connectorCheck(func(in *admin.ConnectorInput, text string) { in.Limit = text })},
 	} {
 		if *v.value, err = f.value(v.field, *v.value, v.check); err != nil {
 			return err

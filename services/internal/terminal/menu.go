@@ -114,7 +114,7 @@ func mainMenu() menu {
 		}})},
 		{"configure", sub(menu{"configure", []entry{
 			{"configure.show", run("configure")}, {"configure.form", (*session).formConnector}, {"configure.token", run("configure token")},
-			{"configure.external", with("configure external", "local", "external")},
+			{"configure.external", with("configure external", "local", "external")}, {"configure.limit", with("configure limit", "participants")},
 			{"configure.trial", run("trial new")}, {"configure.trials", run("trial")},
 		}})},
 		{"services", sub(menu{"services", []entry{

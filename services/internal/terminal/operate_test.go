@@ -145,6 +145,18 @@ func TestOperations(t *testing.T) {
 	r.says("configure", "ends with "+admintest.Token[len(admintest.Token)-4:], "192.0.2.7 → 203.0.113.7", "meet.example.net")
 	r.says("configure external 192.0.2.7 off", "Saved.")
 	r.says("configure name off", "Saved.")
+	r.says("configure", "Participants at most", "200 (by default)")
+	r.says("configure limit 1", "Participants at most: ", "no number from 2 to 100000")
+	r.says("configure limit 350", "Saved.")
+	r.says("configure zone 192.0.2.7", "Saved.") // the rest stays
+	if c, err := r.admin.Connector(t.Context()); err != nil || c.Limit != 350 {
+		t.Errorf("limit %d, %v", c.Limit, err)
+	}
+	r.says("configure limit off", "Saved.")
+	if c, err := r.admin.Connector(t.Context()); err != nil || c.Limit != 0 {
+		t.Errorf("limit %d, %v", c.Limit, err)
+	}
+	r.says("configure limit 120 130", "Usage: configure")
 	r.says("configure other 1 2", "Usage: configure")
 	r.says("certs", "itself (self-signed)", "2033-05-18")
 	r.says("certs request parley.example.net 192.0.2.7", "-----BEGIN CERTIFICATE REQUEST-----")
@@ -332,7 +344,7 @@ func TestCompletionOfWords(t *testing.T) {
 	s := &session{c: r.c, who: admin.Actor{Name: "admin"}}
 	for head, want := range map[string]string{
 		"net": "network", "network s": "set", "network set e": "eth0 eth0:0 except", "network set eth0 ": "dhcp static", "NETWORK set ipv6 a": "auto",
-		"users authority ": "admin", "users authority admin ": "operate view", "users add x o": "operate", "configure z": "zone", "configure zone ": "off",
+		"users authority ": "admin", "users authority admin ": "operate view", "users add x o": "operate", "configure z": "zone", "configure zone ": "off", "configure limit ": "off",
 		"firewall allow m": "media", "lookup a M": "MX", "tls a 443 ": "proxy", "time ": "set sync", "certs re": "reset request", "restart zc": "zctrl",
 		"identity ": "same copy", "help fac": "factory-reset", "network set eth0 dhcp ": "", "nothing ": "",
 	} {

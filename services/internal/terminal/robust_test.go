@@ -365,8 +365,8 @@ func TestMenu(t *testing.T) {
 			{"192.0.2.9/24", `Gateway \[192.0.2.1\]: `}, {"", `MTU \[-\]: `}, {"", `Name servers \[192.0.2.53\]: `}, {"", `(?s)192.0.2.9/24.*y/N`}, {"1", "Saved and in force"}, {"0", "parley> "}},
 		{{"1", "back"}, {"4", `eth0:0 \[-\]: `}, {"192.0.2.8/24", "y/N"}, {"n", "Cancelled"}, {"99", "no number"}, {"0", "parley> "}},
 		{{"2", "back"}, {"1", `Name servers \[192.0.2.53\]: `}, {"192.0.2.53 8.8.8.8", `Search`}, {"", `Host name`}, {"", "y/N"}, {"y", "Saved"}, {"\x03", "parley> "}},
-		{{"3", "back"}, {"2", `Zone controller \[-\]: `}, {"", "router"}, {"", "Other"}, {"192.0.2.300", "192.0.2.300"}, {"192.0.2.30", "Public name"}, {"имя", "имя"}, {"meet.example.net", "Token"},
-			{"short", "no token"}, {"", "y/N"}, {"y", "Saved"}, {"0", "parley> "}},
+		{{"3", "back"}, {"2", `Zone controller \[-\]: `}, {"", "router"}, {"", "Other"}, {"192.0.2.300", "192.0.2.300"}, {"192.0.2.30", "Public name"}, {"имя", "имя"}, {"meet.example.net", "Participants at most"}, {"1", "no number from 2"}, {"250", "Token"},
+			{"short", "no token"}, {"", "y/N"}, {"y", "Saved"}, {"5", "by default"}, {"120", "Saved"}, {"0", "parley> "}},
 		{{"4", "back"}, {"2", "5  mmr"}, {"5", "mmr was restarted"}, {"0", "parley> "}},
 		{{"7", "back"}, {"1", "Host"}, {"example.net", "two"}, {"0", "parley> "}},
 		{{"5", "back"}, {"3", "Name"}, {"Иван", "name begins"}, {"3", "Name"}, {"admin", "reserved"}, {"0", "parley> "}},
@@ -382,6 +382,9 @@ func TestMenu(t *testing.T) {
 			checkScreen(t, out)
 			r.expect(`\x1b\[K$`)
 		}
+	}
+	if c, err := r.admin.Connector(t.Context()); err != nil || c.Limit != 120 || c.PublicName != "meet.example.net" {
+		t.Errorf("%+v, %v", c, err)
 	}
 	last := newest(r.admin.Network.Asked())
 	if c := last.Config; c == nil || c.Eth0.Address.String() != "192.0.2.9/24" || c.Eth0.Gateway.String() != "192.0.2.1" || len(c.DNS.Servers) != 2 {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/parley-meet/parley/image/control"
@@ -113,7 +114,7 @@ func (c *Console) removeConnectorToken(k *call) (admin.Connector, error) {
 		return admin.Connector{}, err
 	}
 	in := admin.ConnectorInput{Token: new(string), ZoneController: addrText(n.ZoneController), Router: addrText(n.Router),
-		OtherZoneController: addrText(n.OtherZoneController), PublicName: n.PublicName}
+		OtherZoneController: addrText(n.OtherZoneController), PublicName: n.PublicName, Limit: strconv.Itoa(n.Limit)}
 	for _, e := range n.External {
 		in.External = append(in.External, struct {
 			Local    string `json:"local"`

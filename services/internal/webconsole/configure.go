@@ -1,9 +1,11 @@
 package webconsole
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/admin"
+	"github.com/parley-meet/parley/services/internal/connector"
 	"github.com/parley-meet/parley/services/internal/fault"
 )
 
@@ -17,7 +19,9 @@ type configureData struct {
 	admin.Connector
 	// Zone and Router are the saved addresses, or else those that the network has.
 	Zone, RouterIPv4, Other string
-	Suggested               bool // a field shows an address that is not saved
+	Most                    string // participants; "": as many as by default
+	Usual                   int    // what that is
+	Suggested               bool   // a field shows an address that is not saved
 	Needs, Odd              []string
 	Rows                    []natRow
 	Blank                   natRow
@@ -36,7 +40,10 @@ func (c *Console) configurePage(k *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := configureData{statusData: k.c.statusData(k), Connector: n, Zone: addrText(n.ZoneController), RouterIPv4: addrText(n.Router), Other: addrText(n.OtherZoneController)}
+	d := configureData{statusData: k.c.statusData(k), Connector: n, Usual: connector.DefaultLimit, Zone: addrText(n.ZoneController), RouterIPv4: addrText(n.Router), Other: addrText(n.OtherZoneController)}
+	if n.Limit != 0 {
+		d.Most = strconv.Itoa(n.Limit)
+	}
 	if d.Zone == "" {
 		d.Zone = addrText(n.Suggested.ZoneController)
 		d.Suggested = d.Zone != ""

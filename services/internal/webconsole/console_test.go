@@ -585,7 +585,7 @@ func TestRemoveConnectorToken(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, testPassword)
 	b := r.loggedIn()
-	if a := b.api("PUT", "/api/v1/connector", `{"token":"`+admintest.Token+`","zoneController":"192.0.2.7","router":"192.0.2.8","otherZoneController":"192.0.2.9","publicName":"meet.example.com","external":[{"local":"192.0.2.7","external":"203.0.113.7"}]}`); a.status != http.StatusOK {
+	if a := b.api("PUT", "/api/v1/connector", `{"token":"`+admintest.Token+`","zoneController":"192.0.2.7","router":"192.0.2.8","otherZoneController":"192.0.2.9","publicName":"meet.example.com","external":[{"local":"192.0.2.7","external":"203.0.113.7"}],"limit":"350"}`); a.status != http.StatusOK {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
 	before, err := r.admin.Admin.Connector(t.Context())
@@ -600,7 +600,39 @@ func TestRemoveConnectorToken(t *testing.T) {
 		t.Errorf("%+v, %v, want no token", after, err)
 	}
 	if after.ZoneController != before.ZoneController || after.Router != before.Router || after.OtherZoneController != before.OtherZoneController ||
-		after.PublicName != before.PublicName || !slices.Equal(after.External, before.External) {
+		after.PublicName != before.PublicName || after.Limit != 350 || !slices.Equal(after.External, before.External) {
 		t.Errorf("%+v became %+v", before, after)
 	}
+}
+
+// The router's limit is on the page and in the API, in both languages; a wrong one
+// is told of at its field and changes nothing, and an empty one is the default.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, testPassword)
+	b := r.loggedIn()
+	set := func(limit string) answer {
+		return b.api("PUT", "/api/v1/connector", `{"zoneController":"","router":"","otherZoneController":"","publicName":"","external":[],"limit":"`+limit+`"}`)
+	}
+	page := func(want string) {
+		t.Helper()
+		if p := b.get("/configure"); p.status != http.StatusOK || !strings.Contains(p.body, `name="limit" type="text" value="`+want+`" placeholder="200"`) {
+			t.Errorf("%d, no limit %q in the page", p.status, want)
+		}
+	}
+	page("")
+	if a := set("350"); a.status != http.StatusOK || !strings.Contains(a.body, `"limit":350`) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	page("350")
+	for _, wrong := range []string{"1", "-5", "100001", "viele"} {
+		if a := set(wrong); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, `"limit"`) || !strings.Contains(a.body, "from 2 to 100000") {
+			t.Errorf("%q: %d %s", wrong, a.status, a.body)
+		}
+	}
+	page("350")
+	if a := set(""); a.status != http.StatusOK || !strings.Contains(a.body, `"limit":0`) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	page("")
 }
