@@ -110,7 +110,11 @@ func TestSiteComplete(t *testing.T) {
 // A portal has no media, and every appliance has its console.
 func TestRolesListen(t *testing.T) {
 	for role, media := range map[string]bool{roleController: true, roleRouter: true, rolePortal: false} {
-		for name, want := range map[string][]uint16{Console: {PortConsole}, HTTPS: {PortHTTPS}, Media: mediaPorts} {
+		https := []uint16{PortHTTPS}
+		if role == roleController {
+			https = append(https, PortHTTP)
+		}
+		for name, want := range map[string][]uint16{Console: {PortConsole}, HTTPS: https, Media: mediaPorts} {
 			if name == Media && !media {
 				want = nil
 			}
