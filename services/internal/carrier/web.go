@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/bus"
@@ -73,16 +74,41 @@ func (c *Controller) Ask(ctx context.Context, router string, a Ask) (Answer, err
 	if err != nil {
 		return Answer{}, err
 	}
-	var out Answer
-	head, out.Body, err = cutHead(b)
-	if err == nil {
-		err = json.Unmarshal(head, &out)
+	out, err := parseAnswer(b)
+	if err != nil {
+		return Answer{}, fmt.Errorf("carrier: router %s: %w", router, err)
 	}
-	if err != nil || out.Status < 200 || out.Status > 599 {
-		return Answer{}, fmt.Errorf("carrier: router %s: an answer with status %d that is not understood: %w", router, out.Status, err)
-	}
-	out.Header = pick(out.Header, answerHeaders)
 	return out, nil
+}
+
+func parseAnswer(b []byte) (a Answer, err error) {
+	head, body, err := cutHead(b)
+	if err != nil {
+		return Answer{}, err
+	}
+	if err := json.Unmarshal(head, &a); err != nil {
+		return Answer{}, fmt.Errorf("%w: %w", errMeet, err)
+	}
+	if a.Status < 200 || a.Status > 599 {
+		return Answer{}, fmt.Errorf("an answer with status %d, want 200 to 599", a.Status)
+	}
+	a.Header, a.Body = pick(a.Header, answerHeaders), body
+	return a, nil
+}
+
+func parseAsk(b []byte) (a Ask, err error) {
+	head, body, err := cutHead(b)
+	if err != nil {
+		return Ask{}, err
+	}
+	if err := json.Unmarshal(head, &a); err != nil {
+		return Ask{}, fmt.Errorf("%w: %w", errMeet, err)
+	}
+	if len(body) > MaxBody {
+		return Ask{}, fmt.Errorf("a body of %d bytes, want %d at most", len(body), MaxBody)
+	}
+	a.Header, a.Body = pick(a.Header, askHeaders), body
+	return a, nil
 }
 
 // pick returns some headers.
@@ -98,16 +124,11 @@ func pick(h http.Header, names []string) http.Header {
 
 // ask answers a controller's request, beside what else comes.
 func (r *Router) ask(m bus.Message) {
-	var a Ask
-	head, body, err := cutHead(m.Data[1:])
-	if err == nil {
-		err = json.Unmarshal(head, &a)
-	}
-	if err != nil || !m.Wanted() || r.cfg.Web == nil || len(body) > MaxBody {
+	a, err := parseAsk(m.Data[1:])
+	if err != nil || !m.Wanted() || r.cfg.Web == nil {
 		r.strange()
 		return
 	}
-	a.Body = body
 	select {
 	case r.room <- struct{}{}:
 	default:
@@ -120,13 +141,20 @@ func (r *Router) ask(m bus.Message) {
 	}()
 }
 
-// serve has the handler answer.
-func (r *Router) serve(a Ask) Answer {
+// serve has the handler answer. As in a server of HTTP a panic ends one request and
+// no more.
+func (r *Router) serve(a Ask) (out Answer) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.cfg.Log.Error("carrier: panic", "method", a.Method, "panic", p, "stack", string(debug.Stack()))
+			out = Answer{Status: http.StatusInternalServerError, Body: []byte("the router failed\n")}
+		}
+	}()
 	ctx, stop := context.WithTimeout(context.Background(), serveTime)
 	defer stop()
 	req := (&http.Request{
 		Method: a.Method, URL: &url.URL{Path: a.Path}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: pick(a.Header, askHeaders), Body: io.NopCloser(bytes.NewReader(a.Body)), ContentLength: int64(len(a.Body)),
+		Header: a.Header, Body: io.NopCloser(bytes.NewReader(a.Body)), ContentLength: int64(len(a.Body)),
 	}).WithContext(ctx)
 	w := &writer{header: http.Header{}}
 	r.cfg.Web.ServeHTTP(w, req)
