@@ -22,20 +22,22 @@ const (
 // figuresOf are the services that measure.
 var figuresOf = map[string]bool{"zctrl": true, "mmr": true}
 
-func (c *Console) figureEndpoints() []endpoint {
+// metricsEndpoint stands with those of services.
+func (c *Console) metricsEndpoint() endpoint {
 	const text = "text/plain; version=0.0.4; charset=utf-8"
-	return []endpoint{
-		api.Raw("GET", "/api/v1/services/{name}/metrics", "serviceMetrics", "Figures of zctrl or mmr, in the text format of Prometheus, which takes a token as its bearer token.", needView, text,
-			func(k *call) error {
-				name := k.r.PathValue("name")
-				if !figuresOf[name] {
-					return errNotFound
-				}
-				return c.figures(k, name, "/metrics", text)
-			}),
-		api.Raw("GET", "/api/v1/meetings", "listMeetings", "The meetings that run on this appliance's router, and how media is for each participant.", needView, "application/json",
-			func(k *call) error { return c.figures(k, "mmr", "/meetings", "application/json") }),
-	}
+	return api.Raw("GET", "/api/v1/services/{name}/metrics", "serviceMetrics", "Figures of zctrl or mmr, in the text format of Prometheus, which takes a token as its bearer token.", needView, text,
+		func(k *call) error {
+			name := k.r.PathValue("name")
+			if !figuresOf[name] {
+				return errNotFound
+			}
+			return c.figures(k, name, "/metrics", text)
+		})
+}
+
+func (c *Console) meetingEndpoint() endpoint {
+	return api.Raw("GET", "/api/v1/meetings", "listMeetings", "The meetings that run on this appliance's router, and how media is for each participant.", needView, "application/json",
+		func(k *call) error { return c.figures(k, "mmr", "/meetings", "application/json") })
 }
 
 // figures passes on what a service says on its own socket.

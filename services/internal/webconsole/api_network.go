@@ -130,7 +130,7 @@ func (c *Console) endpoints() []endpoint {
 		c.networkEndpoints(),
 		c.zoneEndpoints(),
 		c.serviceEndpoints(),
-		c.figureEndpoints(),
+		[]endpoint{c.meetingEndpoint()},
 		c.accountEndpoints(),
 		c.certificateEndpoints(),
 		c.systemEndpoints(),

@@ -64,6 +64,7 @@ func (c *Console) serviceEndpoints() []endpoint {
 		api.Raw("GET", "/api/v1/services/{name}/logs", "serviceLogs", "A service's log.", needView, "application/json", func(k *call) error {
 			return c.logs(k, k.r.PathValue("name"))
 		}).With(logQuery),
+		c.metricsEndpoint(),
 		api.Raw("GET", "/api/v1/logs", "allLogs", "The logs of all services.", needView, "application/json", func(k *call) error {
 			return c.logs(k, "")
 		}).With(logQuery),

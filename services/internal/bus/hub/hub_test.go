@@ -165,10 +165,11 @@ func TestRevoked(t *testing.T) {
 		s := bad.Conn.Servers()
 		return len(s) == 1 && strings.Contains(s[0].Problem, "bad certificate")
 	})
-	if err := good.Conn.Publish(bus.AllControllers, "word", []byte("good")); err != nil {
-		t.Fatal(err)
-	}
-	bustest.Eventually(t, "the other goes on", func() bool { return heard.Has(good.Conn.Self().String() + ": good") })
+	// A message may be lost.
+	bustest.Eventually(t, "the other goes on", func() bool {
+		_ = good.Conn.Publish(bus.AllControllers, "word", []byte("good"))
+		return heard.Has(good.Conn.Self().String() + ": good")
+	})
 }
 
 // Everything ends with Run.
