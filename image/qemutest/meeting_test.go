@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -41,34 +42,45 @@ func TestMeeting(t *testing.T) {
 		meet(t, addresses)
 		return
 	}
-	judge.Need(t, "qemu-system-x86_64")
-	judge.Need(t, "chromium")
-	if os.Getuid() != 0 && os.Getenv("CI") == "" {
-		t.Skip("a network of its own needs root")
-	}
+	needOutside(t)
 	disk := realDisk(t)
 	for _, addresses := range []string{"1", "2"} {
 		t.Run(addresses+" addresses", func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestMeeting$", "-test.v")
-			cmd.Env = append(os.Environ(), insideEnv+"="+addresses, diskEnv+"="+disk)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			cmd.Stderr = cmd.Stdout
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			for s := bufio.NewScanner(out); s.Scan(); {
-				t.Log(s.Text())
-			}
-			if err := cmd.Wait(); err != nil {
-				t.Errorf("inside: %v", err)
-			}
+			ownNetwork(t, "^TestMeeting$", insideEnv+"="+addresses, diskEnv+"="+disk)
 		})
+	}
+}
+
+// needOutside asks for what a test with an outside of its own wants.
+func needOutside(t *testing.T) {
+	t.Helper()
+	judge.Need(t, "qemu-system-x86_64", "chromium")
+	if os.Getuid() != 0 && os.Getenv("CI") == "" {
+		t.Skip("a network of its own needs root")
+	}
+}
+
+// ownNetwork runs a test of this program in a network of its own.
+func ownNetwork(t *testing.T, test string, env ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run="+test, "-test.v")
+	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for s := bufio.NewScanner(out); s.Scan(); {
+		t.Log(s.Text())
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("inside: %v", err)
 	}
 }
 
@@ -112,10 +124,7 @@ func meet(t *testing.T, addresses string) {
 	anna.shot("meeting")
 	t.Logf("two people see and hear each other %v after the first browser was started", time.Since(began).Round(time.Second))
 	where := map[string]string{"1": outsideOne, "2": outsideTwo}[addresses]
-	frames := func(b *browser) string {
-		return b.value(`[...document.querySelectorAll(".tile:not(.self) video")].map((v) => v.getVideoPlaybackQuality().totalVideoFrames).join()`)
-	}
-	t.Logf("frames decoded: Anna %s, Boris %s; media at %s", frames(anna), frames(boris), where)
+	t.Logf("frames decoded: Anna %d, Boris %d; media at %s", anna.frames(), boris.frames(), where)
 	v.wantLog("services", `zctrl .*ready.*mmr .*ready`)
 	boris.do(chromedp.Click(`.controls [data-do="leave"]`))
 	anna.until(`document.querySelectorAll(".tile").length === 1`)
@@ -156,17 +165,17 @@ func outside(t *testing.T) {
 }
 
 // newGuest starts a browser with a camera and a microphone that are made up.
-func newGuest(t *testing.T, language string) *browser {
+func newGuest(t *testing.T, language string, more ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx,
+	ctx, cancel = chromedp.NewExecAllocator(ctx, append(more,
 		chromedp.ExecPath("chromium"), chromedp.UserDataDir(t.TempDir()), chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
 		chromedp.Headless, chromedp.DisableGPU, chromedp.NoSandbox, chromedp.IgnoreCertErrors,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.Flag("use-fake-device-for-media-stream", true), chromedp.Flag("use-fake-ui-for-media-stream", true),
-		chromedp.Flag("autoplay-policy", "no-user-gesture-required"), chromedp.Flag("accept-lang", language))
+		chromedp.Flag("autoplay-policy", "no-user-gesture-required"), chromedp.Flag("accept-lang", language))...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(func() {
@@ -182,9 +191,38 @@ func newGuest(t *testing.T, language string) *browser {
 func (b *browser) comeIn(link, name string) {
 	b.t.Helper()
 	b.do(chromedp.Navigate(link))
-	b.until(`document.querySelector(".ready video")?.videoWidth > 0`)
-	b.do(chromedp.SendKeys("#name", name), chromedp.Click("[data-join]"))
+	b.prepared()
+	b.do(chromedp.SendKeys("#name", name))
+	b.join()
+}
+
+// prepared waits until one sees oneself.
+func (b *browser) prepared() {
+	b.t.Helper()
+	b.within(2*time.Minute, `document.querySelector(".ready video")?.videoWidth > 0`)
+}
+
+// join goes from there into the meeting.
+func (b *browser) join() {
+	b.t.Helper()
+	b.do(chromedp.Click("[data-join]"))
+	b.ready()
+}
+
+// ready waits until one is in.
+func (b *browser) ready() {
+	b.t.Helper()
 	b.within(2*time.Minute, `document.querySelector("[data-link]")?.dataset.state === "ready"`)
+}
+
+// frames counts those of the others' pictures that were decoded.
+func (b *browser) frames() int {
+	b.t.Helper()
+	n, err := strconv.Atoi(b.value(`[...document.querySelectorAll(".tile:not(.self) video")].reduce((n, v) => n + v.getVideoPlaybackQuality().totalVideoFrames, 0)`))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return n
 }
 
 // sees waits until the other's picture plays and goes on.

@@ -123,27 +123,43 @@ func TestPortal(t *testing.T) {
 // webConsole logs in there and asks for a link, which there is none any more.
 func (v *vm) webConsole() {
 	v.t.Helper()
-	const at, form, text = "https://10.0.2.15:5480", "application/x-www-form-urlencoded", "application/json"
+	c := v.administrator()
+	c.wants(http.MethodGet, "/", "", http.StatusOK, "portal")
+	c.wants(http.MethodPost, "/api/v1/portal/link", "", http.StatusUnprocessableEntity, "who signs in at "+portalAt)
+}
+
+// consoleAt is the web console, and Content-Type of what it is sent.
+const (
+	consoleAt = "https://10.0.2.15:5480"
+	ofForm    = "application/x-www-form-urlencoded"
+	ofJSON    = "application/json"
+)
+
+// administrator logs in to the web console and sets a new password.
+func (v *vm) administrator() *visitor {
+	v.t.Helper()
 	c := v.outside(qemutest.ConsolePort)
-	for _, step := range []struct {
-		method, path, kind, body string
-		status                   int
-		want                     string
-	}{
-		{http.MethodPost, "/login", form, url.Values{"name": {"admin"}, "password": {v.password}}.Encode(), http.StatusSeeOther, ""},
-		{http.MethodPut, "/api/v1/account/password", text, fmt.Sprintf(`{"current":%q,"new":%q,"confirm":%q}`, v.password, newPassword, newPassword), http.StatusNoContent, ""},
-		{http.MethodGet, "/", "", "", http.StatusOK, "portal"},
-		{http.MethodPost, "/api/v1/portal/link", "", "", http.StatusUnprocessableEntity, "who signs in at " + portalAt},
-	} {
-		header := map[string]string{"Accept-Language": "en"}
-		if step.kind != "" {
-			header["Content-Type"] = step.kind
-		}
-		status, got, err := c.ask(step.method, at+step.path, header, step.body)
-		if err != nil || status != step.status || !strings.Contains(got, step.want) {
-			v.t.Fatalf("web console: %s %s: %d, %v, want %d with %q:\n%.2000s", step.method, step.path, status, err, step.status, step.want, got)
-		}
+	form := url.Values{"name": {"admin"}, "password": {v.password}}.Encode()
+	status, text, err := c.ask(http.MethodPost, consoleAt+"/login", map[string]string{"Content-Type": ofForm}, form)
+	if err != nil || status != http.StatusSeeOther {
+		v.t.Fatalf("web console: log in: %d, %v\n%.2000s", status, err, text)
 	}
+	c.wants(http.MethodPut, "/api/v1/account/password", fmt.Sprintf(`{"current":%q,"new":%q,"confirm":%q}`, v.password, newPassword, newPassword), http.StatusNoContent, "")
+	return c
+}
+
+// wants asks the web console, and fails the test unless it answers so.
+func (c *visitor) wants(method, path, body string, status int, part string) (text string) {
+	c.t.Helper()
+	header := map[string]string{"Accept-Language": "en"}
+	if body != "" {
+		header["Content-Type"] = ofJSON
+	}
+	got, text, err := c.ask(method, consoleAt+path, header, body)
+	if err != nil || got != status || !strings.Contains(text, part) {
+		c.t.Fatalf("web console: %s %s: %d, %v, want %d with %q:\n%.2000s", method, path, got, err, status, part, text)
+	}
+	return text
 }
 
 // private looks at who may enter what on /perm, and whether it is sound.

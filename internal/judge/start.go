@@ -10,24 +10,18 @@ import (
 	"testing"
 )
 
-// Start starts name, which Need has asked for, and returns what it writes. It is
-// killed when the test ends; what it wrote is shown when the test fails.
-func Start(t testing.TB, name string, args ...string) *Output {
+// Start starts name, which Need has asked for. It is killed when the test ends; what
+// it wrote is shown when the test fails.
+func Start(t testing.TB, name string, args ...string) *Process {
 	t.Helper()
-	log := &Output{}
+	p := &Process{Output: &Output{}}
 	cmd := exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr = p, p
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s %s: %v", name, strings.Join(args, " "), err)
 	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s wrote:\n%s", name, log)
-		}
-	})
-	return log
+	p.follow(t, name, cmd)
+	return p
 }
 
 // Process is one that a test has started.
@@ -61,6 +55,12 @@ func Self(t testing.TB, input string, env ...string) (*Process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start this program again: %w", err)
 	}
+	p.follow(t, strings.Join(env, " "), cmd)
+	return p, nil
+}
+
+// follow has the process killed when the test ends, or before.
+func (p *Process) follow(t testing.TB, name string, cmd *exec.Cmd) {
 	p.stop = func() error { return cmd.Process.Signal(syscall.SIGSTOP) }
 	p.kill = sync.OnceFunc(func() {
 		cmd.Process.Kill()
@@ -69,8 +69,7 @@ func Self(t testing.TB, input string, env ...string) (*Process, error) {
 	t.Cleanup(func() {
 		p.Kill()
 		if t.Failed() {
-			t.Logf("%s wrote:\n%s", strings.Join(env, " "), p)
+			t.Logf("%s wrote:\n%s", name, p)
 		}
 	})
-	return p, nil
 }
