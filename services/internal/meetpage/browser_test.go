@@ -23,7 +23,7 @@ func sees(b *browsertest.Tab, name, source string) {
 	b.T.Helper()
 	b.Until(fmt.Sprintf(`[...document.querySelectorAll('.tile[data-source="%s"]')].some((e) => {
 		const v = e.querySelector("video");
-		return e.querySelector("[data-name]").textContent.startsWith(%q) && !v.hidden && v.videoWidth > 0 && v.currentTime > 0.5 && v.getVideoPlaybackQuality().totalVideoFrames > 10;
+		return e.querySelector("[data-name]").textContent.startsWith(%q) && !v.hidden && getComputedStyle(e.querySelector(".avatar")).display === "none" && v.videoWidth > 0 && v.currentTime > 0.5 && v.getVideoPlaybackQuality().totalVideoFrames > 10;
 	})`, source, name))
 }
 
