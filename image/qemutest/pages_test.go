@@ -87,7 +87,7 @@ func (j *journey) configure() {
 	b.do(chromedp.Click(`[data-rows="external"] [data-add]`))
 	b.wrong(api, nil, map[string]string{
 		"token": "not a token", "zoneController": "10.0.2.256", "router": "router", "otherZoneController": "::1",
-		"publicName": "-meet-", "local": "10.0", "external": "x",
+		"publicName": "-meet-", "local": "10.0", "external": "x", "limit": "1",
 	})
 	b.shot("configure-wrong")
 	b.open(j.at, "/configure")

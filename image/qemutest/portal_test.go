@@ -138,9 +138,21 @@ const (
 // administrator logs in to the web console and sets a new password.
 func (v *vm) administrator() *visitor {
 	v.t.Helper()
-	c := v.outside(qemutest.ConsolePort)
 	form := url.Values{"name": {"admin"}, "password": {v.password}}.Encode()
-	status, text, err := c.ask(http.MethodPost, consoleAt+"/login", map[string]string{"Content-Type": ofForm}, form)
+	var (
+		c      *visitor
+		status int
+		text   string
+		err    error
+	)
+	// The certificate follows the machine's addresses, some seconds later.
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
+		c = v.outside(qemutest.ConsolePort)
+		status, text, err = c.ask(http.MethodPost, consoleAt+"/login", map[string]string{"Content-Type": ofForm}, form)
+		if err == nil || time.Now().After(end) {
+			break
+		}
+	}
 	if err != nil || status != http.StatusSeeOther {
 		v.t.Fatalf("web console: log in: %d, %v\n%.2000s", status, err, text)
 	}
