@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/link"
+	"github.com/parley-meet/parley/services/internal/zonecert"
 )
-
-// nameSuffix follows an appliance's id in the name that its certificate is for.
-const nameSuffix = ".parley.internal"
 
 // Errors of certificates.
 var (
@@ -108,25 +105,16 @@ func (z Zone) Identify(chain []*x509.Certificate, now time.Time) (Identity, erro
 	return who, nil
 }
 
-// read takes the names of a certificate apart: the portal writes the id as common
-// name and, with the zone's, as URI, and the role as organizational unit.
+// read takes the names of a certificate apart.
 func read(c *x509.Certificate) (Identity, error) {
-	bad := func(what string) (Identity, error) { return Identity{}, fmt.Errorf("%w: its %s", ErrForeign, what) }
-	if len(c.URIs) != 1 || c.URIs[0].Scheme != "parley" || c.URIs[0].Host != "zone" {
-		return bad("URI")
+	n, err := zonecert.Read(c)
+	if err != nil {
+		return Identity{}, fmt.Errorf("%w: %w", ErrForeign, err)
 	}
-	zone, id, ok := strings.Cut(strings.TrimPrefix(c.URIs[0].Path, "/"), "/appliance/")
-	if !ok || !goodID(zone) || !goodID(id) || c.Subject.CommonName != id {
-		return bad("names")
+	if !goodID(n.Zone) || !goodID(n.Appliance) {
+		return Identity{}, fmt.Errorf("%w: its names", ErrForeign)
 	}
-	if len(c.Subject.OrganizationalUnit) != 1 {
-		return bad("role")
-	}
-	role := link.Role(c.Subject.OrganizationalUnit[0])
-	if role != link.Controller && role != link.Router {
-		return bad("role")
-	}
-	return Identity{Peer: Peer{role, id}, Zone: zone, Serial: c.SerialNumber.Text(16), Expires: c.NotAfter}, nil
+	return Identity{Peer: Peer{n.Role, n.Appliance}, Zone: n.Zone, Serial: c.SerialNumber.Text(16), Expires: c.NotAfter}, nil
 }
 
 // clientTLS is for a connection to the controller of an id.
@@ -134,7 +122,7 @@ func (z Zone) clientTLS(id string, own tls.Certificate) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{ALPN},
-		ServerName: id + nameSuffix,
+		ServerName: zonecert.Name(id),
 		// What the server shows has no address in it, and its role counts: below.
 		InsecureSkipVerify:   true,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &own, nil },

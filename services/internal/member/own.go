@@ -10,16 +10,13 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net/netip"
-	"net/url"
 	"slices"
 	"time"
 
@@ -27,16 +24,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/statefile"
 	"github.com/parley-meet/parley/services/internal/ticket"
-)
-
-// Lives of the own zone's certificates.
-const (
-	ownAuthorityLife = 10 * 365 * 24 * time.Hour
-	// ownRollover is how long before its end an authority is made anew.
-	ownRollover = 365 * 24 * time.Hour
-	ownLeafLife = 7 * 24 * time.Hour
-	// backdate makes up for a clock that is set back by a little.
-	backdate = time.Hour
+	"github.com/parley-meet/parley/services/internal/zonecert"
 )
 
 // ownZone is the zone of an appliance without a portal, as it is kept: its keys,
@@ -119,33 +107,12 @@ func newOwnZone(now time.Time) (ownZone, error) {
 
 // renew makes the zone's authority anew.
 func (z *ownZone) renew(now time.Time) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, key, err := zonecert.Authority(Standalone, now)
 	if err != nil {
 		return err
 	}
-	n, err := serial()
-	if err != nil {
-		return err
-	}
-	t := &x509.Certificate{
-		SerialNumber: n, Subject: pkix.Name{CommonName: "Parley zone " + Standalone}, NotBefore: now.Add(-backdate), NotAfter: now.Add(ownAuthorityLife),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	z.Authority, z.AuthorityKey = block("CERTIFICATE", der), block("PRIVATE KEY", pkcs8)
+	z.Authority, z.AuthorityKey = block("CERTIFICATE", cert.Raw), block("PRIVATE KEY", key)
 	return nil
-}
-
-// serial is a random serial number of 127 bits (RFC 5280, 4.1.2.2: positive).
-func serial() (*big.Int, error) {
-	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 }
 
 // stale reports whether a certificate has to be made anew, for it ends within a
@@ -154,8 +121,8 @@ func stale(c *x509.Certificate, within time.Duration, now time.Time) bool {
 	return c == nil || now.Before(c.NotBefore) || now.Add(within).After(c.NotAfter)
 }
 
-// issue makes credentials of the form that the portal issues (package bus reads
-// the names), which no portal knows.
+// issue makes credentials of the form that the portal issues, which no portal
+// knows.
 func (z *ownZone) issue(now time.Time) (link.Credentials, *x509.Certificate, error) {
 	none := func(err error) (link.Credentials, *x509.Certificate, error) { return link.Credentials{}, nil, err }
 	authority, signer, err := z.authority()
@@ -166,23 +133,7 @@ func (z *ownZone) issue(now time.Time) (link.Credentials, *x509.Certificate, err
 	if err != nil {
 		return none(err)
 	}
-	n, err := serial()
-	if err != nil {
-		return none(err)
-	}
-	t := &x509.Certificate{
-		SerialNumber: n, Subject: pkix.Name{CommonName: Standalone, OrganizationalUnit: []string{string(link.Controller)}},
-		NotBefore: now.Add(-backdate), NotAfter: now.Add(ownLeafLife),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-		URIs:        []*url.URL{{Scheme: "parley", Host: "zone", Path: "/" + Standalone + "/appliance/" + Standalone}},
-		DNSNames:    []string{Standalone + ".parley.internal"},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, t, authority, key.Public(), signer)
-	if err != nil {
-		return none(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
+	leaf, err := zonecert.Issue(authority, signer, Standalone, Standalone, link.Controller, key.Public(), now)
 	if err != nil {
 		return none(err)
 	}
@@ -191,7 +142,7 @@ func (z *ownZone) issue(now time.Time) (link.Credentials, *x509.Certificate, err
 		return none(err)
 	}
 	return link.Credentials{Appliance: Standalone, Zone: Standalone, Role: link.Controller,
-		Certificate: block("CERTIFICATE", der), Key: block("PRIVATE KEY", pkcs8), Authority: z.Authority}, leaf, nil
+		Certificate: block("CERTIFICATE", leaf.Raw), Key: block("PRIVATE KEY", pkcs8), Authority: z.Authority}, leaf, nil
 }
 
 // ownZone reads the own zone, or makes it. A damaged one is kept beside.
@@ -204,7 +155,7 @@ func (k keep) ownZone(ctx context.Context, now time.Time) (ownZone, error) {
 		if err != nil {
 			return z, err // Check has read it already
 		}
-		if !stale(c, ownRollover, now) {
+		if !stale(c, zonecert.Rollover, now) {
 			return z, nil
 		}
 	case !fresh && !statefile.IsDamaged(err):
@@ -261,7 +212,7 @@ func (k keep) begin(ctx context.Context, now time.Time) (*standalone, error) {
 // refresh makes the certificate anew when it is time, and the configuration when
 // something else is to be said.
 func (s *standalone) refresh(host string, set connector.Settings, own []netip.Addr, now time.Time) error {
-	if stale(s.leaf, ownLeafLife/3, now) {
+	if stale(s.leaf, zonecert.LeafLife/3, now) {
 		cred, leaf, err := s.zone.issue(now)
 		if err != nil {
 			return err

@@ -18,6 +18,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/ticket"
+	"github.com/parley-meet/parley/services/internal/zonecert"
 )
 
 // alone returns a controller without a token that is a zone of its own.
@@ -147,12 +148,12 @@ func TestOwnClock(t *testing.T) {
 	if refresh(at); s.leaf.NotBefore.After(at) {
 		t.Errorf("the certificate begins later, %v", s.leaf.NotBefore)
 	}
-	for _, now := range []time.Time{at.Add(-48 * time.Hour), at.Add(ownAuthorityLife - 24*time.Hour)} {
+	for _, now := range []time.Time{at.Add(-48 * time.Hour), at.Add(zonecert.AuthorityLife - 24*time.Hour)} {
 		again, err := k.begin(t.Context(), now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c := again.root; c.NotBefore.After(now) || c.NotAfter.Before(now.Add(ownRollover)) || again.key.ID != s.key.ID {
+		if c := again.root; c.NotBefore.After(now) || c.NotAfter.Before(now.Add(zonecert.Rollover)) || again.key.ID != s.key.ID {
 			t.Errorf("at %v: authority from %v to %v", now, again.root.NotBefore, again.root.NotAfter)
 		}
 	}

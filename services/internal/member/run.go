@@ -12,6 +12,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/connector"
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/link"
+	"github.com/parley-meet/parley/services/internal/zonecert"
 )
 
 // session is a link that is held.
@@ -351,7 +352,7 @@ func (l *loop) standalone(ctx context.Context, now time.Time) {
 	m.mu.Lock()
 	own := m.own
 	m.mu.Unlock()
-	if own == nil || stale(own.root, ownRollover, now) {
+	if own == nil || stale(own.root, zonecert.Rollover, now) {
 		var err error
 		if own, err = m.keep.begin(ctx, now); err != nil {
 			failed(err)

@@ -6,34 +6,23 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/parley-meet/parley/services/internal/fault"
 	"github.com/parley-meet/parley/services/internal/link"
 	"github.com/parley-meet/parley/services/internal/portal/live"
 	"github.com/parley-meet/parley/services/internal/portal/store"
+	"github.com/parley-meet/parley/services/internal/zonecert"
 )
 
-// Lives of certificates.
+// Bounds of signing requests.
 const (
-	authorityLife = 10 * 365 * 24 * time.Hour
-	// rollover is how long before the end of a zone's authority a new one is
-	// made. Both are trusted until the old one ends.
-	rollover = 365 * 24 * time.Hour
-	leafLife = 7 * 24 * time.Hour
-	// backdate makes up for clocks of appliances that are behind.
-	backdate   = 5 * time.Minute
 	maxRequest = 8 << 10 // bytes of a signing request
 	maxRSA     = 4096    // bits
 )
@@ -41,37 +30,16 @@ const (
 // keyPurpose seals the authorities' keys in the vault; the row is the key's id.
 const keyPurpose = "zone key"
 
-// serial is a random serial number of 127 bits (RFC 5280, 4.1.2.2: positive).
-func serial() (*big.Int, error) {
-	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-}
-
 // makeAuthority makes a zone's key and a certificate that it signs itself.
 func (s *Service) makeAuthority(tx *store.Tx, z Zone) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	n, err := serial()
-	if err != nil {
-		return err
-	}
 	now := s.now()
-	t := &x509.Certificate{
-		SerialNumber: n, Subject: pkix.Name{CommonName: "Parley zone " + z.ID}, NotBefore: now.Add(-backdate), NotAfter: now.Add(authorityLife),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	cert, pkcs8, err := zonecert.Authority(z.ID, now)
 	if err != nil {
 		return err
 	}
 	id := store.NewID()
 	_, err = tx.Exec("INSERT INTO zone_keys (id, zone_id, certificate, key, created, expires) VALUES (?,?,?,?,?,?)",
-		id, z.ID, der, s.cfg.Vault.Seal(keyPurpose, id, pkcs8), store.Millis(now), store.Millis(t.NotAfter))
+		id, z.ID, cert.Raw, s.cfg.Vault.Seal(keyPurpose, id, pkcs8), store.Millis(now), store.Millis(cert.NotAfter))
 	return err
 }
 
@@ -120,7 +88,7 @@ func (s *Service) issue(tx *store.Tx, id string, z Zone, role link.Role, key cry
 	if err != nil {
 		return nil, nil, err
 	}
-	if now := s.now(); list[0].cert.NotAfter.Sub(now) < rollover {
+	if now := s.now(); list[0].cert.NotAfter.Sub(now) < zonecert.Rollover {
 		if err := s.makeAuthority(tx, z); err != nil {
 			return nil, nil, err
 		}
@@ -140,42 +108,8 @@ func (s *Service) issue(tx *store.Tx, id string, z Zone, role link.Role, key cry
 	if err != nil {
 		return nil, nil, fmt.Errorf("key of zone %s: %w", z.ID, err)
 	}
-	n, err := serial()
-	if err != nil {
-		return nil, nil, err
-	}
-	now := s.now()
-	t := &x509.Certificate{
-		SerialNumber: n, Subject: pkix.Name{CommonName: id, OrganizationalUnit: []string{string(role)}},
-		NotBefore: now.Add(-backdate), NotAfter: now.Add(leafLife),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-		URIs:        []*url.URL{applianceURI(z.ID, id)},
-		// Appliances call each other by this name, whatever their addresses are.
-		DNSNames: []string{id + ".parley.internal"},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, t, a.cert, key, signer)
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := x509.ParseCertificate(der)
+	c, err := zonecert.Issue(a.cert, signer, z.ID, id, role, key, s.now())
 	return c, list, err
-}
-
-func applianceURI(zone, id string) *url.URL {
-	return &url.URL{Scheme: "parley", Host: "zone", Path: "/" + zone + "/appliance/" + id}
-}
-
-// parseURI is the reverse of applianceURI.
-func parseURI(c *x509.Certificate) (zone, id string, ok bool) {
-	if len(c.URIs) != 1 || c.URIs[0].Scheme != "parley" || c.URIs[0].Host != "zone" {
-		return "", "", false
-	}
-	p := strings.Split(c.URIs[0].Path, "/")
-	if len(p) != 4 || p[0] != "" || p[2] != "appliance" {
-		return "", "", false
-	}
-	return p[1], p[3], true
 }
 
 // readRequest reads a signing request (PKCS #10, RFC 2986) in PEM, whose
@@ -232,12 +166,13 @@ func forBrowsers(text string) (*x509.CertificateRequest, error) {
 
 // Identify returns which appliance a certificate belongs to.
 func (s *Service) Identify(ctx context.Context, c *x509.Certificate) (live.Identity, error) {
-	zone, id, ok := parseURI(c)
-	if !ok {
-		return live.Identity{}, live.ErrForeign
+	names, err := zonecert.Read(c)
+	if err != nil {
+		return live.Identity{}, fmt.Errorf("%w: %w", live.ErrForeign, err)
 	}
+	zone, id := names.Zone, names.Appliance
 	i := live.Identity{Appliance: id, Zone: zone, Serial: c.SerialNumber.Text(16)}
-	err := s.cfg.DB.Read(ctx, func(tx *store.Tx) error {
+	err = s.cfg.DB.Read(ctx, func(tx *store.Tx) error {
 		list, err := s.authorities(tx, zone)
 		if err != nil {
 			return live.ErrForeign

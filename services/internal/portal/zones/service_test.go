@@ -21,6 +21,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal/store"
 	"github.com/parley-meet/parley/services/internal/portal/store/storetest"
 	"github.com/parley-meet/parley/services/internal/portal/vault"
+	"github.com/parley-meet/parley/services/internal/zonecert"
 )
 
 // states are appliances as a test has them.
@@ -335,7 +336,8 @@ func TestIdentify(t *testing.T) {
 					return err
 				}
 				c := &x509.Certificate{SerialNumber: third.SerialNumber, NotBefore: r.clock.Add(-time.Hour), NotAfter: r.clock.Add(time.Hour),
-					ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{applianceURI(zone, id)}}
+					Subject:     pkix.Name{CommonName: id, OrganizationalUnit: third.Subject.OrganizationalUnit},
+					ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, URIs: []*url.URL{zonecert.URI(zone, id)}}
 				if change != nil {
 					change(c)
 				}
@@ -366,8 +368,10 @@ func TestIdentify(t *testing.T) {
 		r.is(err, live.ErrForeign)
 		_, err = r.s.Identify(ctx, forge(a, zoneA, id, func(c *x509.Certificate) { c.URIs = nil }))
 		r.is(err, live.ErrForeign)
+		_, err = r.s.Identify(ctx, forge(a, zoneA, id, func(c *x509.Certificate) { c.Subject.CommonName = other }))
+		r.is(err, live.ErrForeign)
 		_, key := request(r)
-		own := &x509.Certificate{SerialNumber: third.SerialNumber, NotBefore: third.NotBefore, NotAfter: third.NotAfter, URIs: third.URIs,
+		own := &x509.Certificate{SerialNumber: third.SerialNumber, NotBefore: third.NotBefore, NotAfter: third.NotAfter, URIs: third.URIs, Subject: third.Subject,
 			ExtKeyUsage: third.ExtKeyUsage}
 		der, err := x509.CreateCertificate(rand.Reader, own, own, key.Public(), key)
 		r.ok(err)
@@ -376,7 +380,7 @@ func TestIdentify(t *testing.T) {
 		_, err = r.s.Identify(ctx, self)
 		r.is(err, live.ErrForeign)
 
-		r.clock = r.clock.Add(leafLife + time.Hour)
+		r.clock = r.clock.Add(zonecert.LeafLife + time.Hour)
 		_, err = r.s.Identify(ctx, third)
 		r.is(err, live.ErrExpired)
 		last := renew(third) // a link that stood all the time heals it
