@@ -7,6 +7,7 @@
 package throttle
 
 import (
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -182,6 +183,22 @@ func Network(a netip.Addr) string {
 		return "unknown"
 	}
 	return p.String()
+}
+
+// Peer returns what connections are counted by: the address, and of an IPv6 one so
+// many bits, for within a network addresses are free. What is no address counts as
+// one.
+func Peer(a net.Addr, six int) netip.Prefix {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Prefix{}
+	}
+	ip := ap.Addr().Unmap().WithZone("")
+	bits := ip.BitLen()
+	if ip.Is6() {
+		bits = six
+	}
+	return netip.PrefixFrom(ip, bits).Masked()
 }
 
 // Keyed returns the bucket of a key of m, made with a size and a pace when it is

@@ -3,6 +3,7 @@ package throttle
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -234,5 +235,22 @@ func TestTakeBack(t *testing.T) {
 	table.TakeBack("a")
 	if got := table.Wait("a", now); got != Delay(3) {
 		t.Errorf("wait %v after four failures less one, want %v", got, Delay(3))
+	}
+}
+
+func TestPeer(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1:5": "192.0.2.1/32", "[2001:db8:1:2:3::4]:5": "2001:db8:1:2::/64", "[::ffff:192.0.2.1]:5": "192.0.2.1/32", "[fe80::1%lo]:1": "fe80::/64",
+	} {
+		a, err := net.ResolveTCPAddr("tcp", in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Peer(a, 64).String(); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+	if got := Peer(&net.UnixAddr{Name: "x"}, 64); got.IsValid() {
+		t.Errorf("no address: %s", got)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
 // Bounds of connections. For a new one beyond a bound one is closed that waits
@@ -127,7 +129,7 @@ func (g *gate) trouble() error {
 // admit counts a connection in, or returns nil.
 func (g *gate) admit(nc net.Conn) *conn {
 	now := time.Now()
-	c := &conn{Conn: nc, g: g, peer: peer(nc.RemoteAddr(), 64), host: peer(nc.RemoteAddr(), 128), made: now, waits: true, since: now}
+	c := &conn{Conn: nc, g: g, peer: throttle.Peer(nc.RemoteAddr(), 64), host: throttle.Peer(nc.RemoteAddr(), 128), made: now, waits: true, since: now}
 	g.mu.Lock()
 	var victim *conn
 	full := false
@@ -214,20 +216,6 @@ func setWaits(r *http.Request, waits bool) {
 		defer c.g.mu.Unlock()
 		c.waits = waits
 	}
-}
-
-// peer returns what addresses are counted by: of IPv6 so many bits.
-func peer(a net.Addr, six int) netip.Prefix {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.Prefix{}
-	}
-	ip := ap.Addr().Unmap().WithZone("")
-	bits := ip.BitLen()
-	if ip.Is6() {
-		bits = six
-	}
-	return netip.PrefixFrom(ip, bits).Masked()
 }
 
 // dial connects from within the process.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/parley-meet/parley/services/internal/handover"
+	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
 // Bounds of connections. A site's people may share one address behind NAT, so
@@ -115,7 +116,7 @@ func (d *door) comesLocked(peer netip.Prefix, now time.Time) bool {
 // enter counts a connection in, or closes it. Where there are too many the oldest
 // that has shown nothing goes.
 func (d *door) enter(c *net.TCPConn, now time.Time) *guest {
-	g := &guest{TCPConn: c, door: d, peer: peerOf(c.RemoteAddr())}
+	g := &guest{TCPConn: c, door: d, peer: throttle.Peer(c.RemoteAddr(), 64)}
 	d.mu.Lock()
 	var oldest *guest
 	refused := d.closed
@@ -203,23 +204,6 @@ func (d *door) closeAll() {
 	for _, g := range all {
 		g.Close()
 	}
-}
-
-// peerOf is what a connection is counted by.
-func peerOf(a net.Addr) netip.Prefix {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.Prefix{} // counted as one
-	}
-	ip, bits := ap.Addr().Unmap().WithZone(""), 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, err := ip.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
 }
 
 // listen keeps a listener at each address until ctx ends.

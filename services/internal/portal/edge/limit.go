@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
 // Bounds of connections to an instance. A site's appliances and people may share
@@ -38,7 +40,7 @@ func (l *Limit) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		p := peer(c.RemoteAddr())
+		p := throttle.Peer(c.RemoteAddr(), 64)
 		if l.enter(p) {
 			return &limited{Conn: c, l: l, peer: p}, nil
 		}
@@ -97,21 +99,4 @@ type limited struct {
 func (c *limited) Close() error {
 	c.once.Do(func() { c.l.leave(c.peer) })
 	return c.Conn.Close()
-}
-
-// peer is what a connection is counted by.
-func peer(a net.Addr) netip.Prefix {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.Prefix{} // counted as one
-	}
-	ip, bits := ap.Addr().Unmap().WithZone(""), 32
-	if ip.Is6() {
-		bits = 64
-	}
-	p, err := ip.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
 }

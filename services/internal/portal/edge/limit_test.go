@@ -66,17 +66,3 @@ func isReset(err error) bool {
 	op, ok := err.(*net.OpError)
 	return ok && !op.Timeout()
 }
-
-func TestPeer(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.1:5": "192.0.2.1/32", "[2001:db8:1:2:3::4]:5": "2001:db8:1:2::/64", "[::ffff:192.0.2.1]:5": "192.0.2.1/32", "[fe80::1%lo]:1": "fe80::/64",
-	} {
-		a, err := net.ResolveTCPAddr("tcp", in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := peer(a).String(); got != want {
-			t.Errorf("%s: %s, want %s", in, got, want)
-		}
-	}
-}
