@@ -6,8 +6,7 @@
 // to each controller, on TCP 443 with ALPN and the zone's certificate, and sends
 // every message on all of them; the receiver takes the first copy and drops the
 // others. So controllers are not joined to each other, no one of them is needed,
-// and one that dies takes no message with it that another has. A large zone may
-// name a NATS cluster of its own instead (Outside): the same with one connection.
+// and one that dies takes no message with it that another has.
 //
 // A subject says who wrote a message and to whom:
 //
@@ -133,8 +132,7 @@ func parseSubject(s, zone string) (from, to Peer, topic string, ok bool) {
 }
 
 // Rights are the subjects that an appliance may publish to and subscribe to, with
-// NATS's wildcards. A server of the zone grants no others; who runs a cluster of
-// his own (Outside) gives each appliance's user the same.
+// NATS's wildcards. A server of the zone grants no others.
 func Rights(zone string, who Peer) (publish, subscribe []string) {
 	zone = "parley." + zone + "."
 	publish = []string{zone + string(who.Role) + "." + who.ID + ".>"}

@@ -337,21 +337,3 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 }
-
-func TestOutsideCheck(t *testing.T) {
-	for s, want := range map[string]bool{
-		"nats://bus.example:4222": true, "tls://user:secret@bus.example": true,
-		"http://bus.example": false, "nats://": false, "nats://a,nats://b": false, "nats://bus.example/x": false, "tls://user:sec ret@%zz": false,
-	} {
-		err := Outside{URLs: []string{s}}.check()
-		if (err == nil) != want {
-			t.Errorf("%s: %v", s, err)
-		}
-		if err != nil && strings.Contains(err.Error(), "sec") {
-			t.Errorf("the error tells the password: %v", err)
-		}
-	}
-	if (Outside{}).check() == nil || (Outside{URLs: []string{"nats://x"}, Roots: "no"}).check() == nil {
-		t.Error("no URL, or roots without a certificate, are taken")
-	}
-}

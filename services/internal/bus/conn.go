@@ -28,8 +28,6 @@ type Config struct {
 	// Local opens a connection to a server that needs no TLS: the
 	// controller's of this machine. nil: none.
 	Local func(context.Context) (net.Conn, error)
-	// Outside is a cluster that is used instead of the zone's controllers.
-	Outside *Outside
 	// Port of the controllers; 0 is 443.
 	Port uint16
 	Log  *slog.Logger // nil: none
@@ -104,11 +102,6 @@ func New(cfg Config, z Zone) (*Conn, error) {
 	if cred.Zone != z.ID {
 		return nil, fmt.Errorf("bus: credentials of zone %q, want %q", cred.Zone, z.ID)
 	}
-	if cfg.Outside != nil {
-		if err := cfg.Outside.check(); err != nil {
-			return nil, err
-		}
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -160,25 +153,20 @@ func (c *Conn) settleLocked() {
 			c.paths[name].start(c.run, &c.work)
 		}
 	}
-	switch {
-	case c.cfg.Outside != nil:
-		add(outsideName, nil)
-	default:
-		without := ""
-		if c.cfg.Local != nil || c.self.Role == link.Controller {
-			without = c.self.ID
+	without := ""
+	if c.cfg.Local != nil || c.self.Role == link.Controller {
+		without = c.self.ID
+	}
+	if c.cfg.Local != nil {
+		add(c.self.ID, c.cfg.Local)
+	}
+	for _, k := range c.view.controllers(without, c.cfg.Port) {
+		if len(k.addresses) == 0 {
+			k.addresses = c.known[k.id].addresses
 		}
-		if c.cfg.Local != nil {
-			add(c.self.ID, c.cfg.Local)
-		}
-		for _, k := range c.view.controllers(without, c.cfg.Port) {
-			if len(k.addresses) == 0 {
-				k.addresses = c.known[k.id].addresses
-			}
-			c.known[k.id] = k
-			if len(k.addresses) > 0 {
-				add(k.id, func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, k.id) })
-			}
+		c.known[k.id] = k
+		if len(k.addresses) > 0 {
+			add(k.id, func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, k.id) })
 		}
 	}
 	for name, p := range c.paths {
@@ -403,7 +391,7 @@ func (c *Conn) receive(subj string, b []byte) {
 
 // Server is how the connection to one server is.
 type Server struct {
-	Controller string // id; "outside" for a cluster of one's own
+	Controller string // id
 	Connected  bool
 	Since      time.Time // of being connected, or not
 	Address    string    // of the last attempt; "" where there is none

@@ -6,13 +6,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/netip"
 	"strings"
@@ -20,8 +17,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/parley-meet/parley/services/internal/bus"
 	"github.com/parley-meet/parley/services/internal/bus/bustest"
@@ -279,68 +274,6 @@ func TestSilent(t *testing.T) {
 	t.Logf("found out after %v", time.Since(began).Round(time.Millisecond))
 	h.closed.Store(false)
 	bustest.Up(t, r, 2)
-}
-
-// A cluster that is not the zone's own carries the same messages.
-func TestOutside(t *testing.T) {
-	z := bustest.New(t)
-	ck, cr, cx := z.Enrol(link.Controller, "c1"), z.Enrol(link.Router, "r1"), z.Enrol(link.Router, "r2")
-	user := func(cred link.Credentials) *server.User {
-		p, s := bus.Rights(cred.Zone, bus.Peer{Role: cred.Role, ID: cred.Appliance})
-		return &server.User{Username: cred.Appliance, Password: "secret", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: p}, Subscribe: &server.SubjectPermission{Allow: s}}}
-	}
-	deaf := user(cx)
-	deaf.Permissions.Subscribe.Allow = []string{"none"}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "cluster"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	appliances := x509.NewCertPool()
-	appliances.AppendCertsFromPEM([]byte(ck.Authority))
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, Users: []*server.User{user(ck), user(cr), deaf}, TLSVerify: true, TLSTimeout: 10,
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: appliances}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	defer func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	}()
-	if !s.ReadyForConnections(bustest.Patience) {
-		t.Fatal("no cluster")
-	}
-	join := func(cred link.Credentials, roots string) *bustest.Member {
-		return z.Join(bus.Config{Credentials: bustest.Fixed(cred), Log: bustest.Logger(t, "member"), Outside: &bus.Outside{
-			URLs:  []string{strings.Replace(s.ClientURL(), "://", "://"+cred.Appliance+":secret@", 1)},
-			Roots: roots, ShowCertificate: true,
-		}}, z.View(cred, nil))
-	}
-	pemRoot := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	k, r := join(ck, pemRoot), join(cr, pemRoot)
-	echo(r)
-	bustest.Up(t, k, 1)
-	bustest.Up(t, r, 1)
-	ask(t, k, r, "outside")
-	heard := bustest.Collect(k, "announce")
-	if err := r.Conn.Publish(bus.AllControllers, "announce", []byte("here")); err != nil {
-		t.Fatal(err)
-	}
-	bustest.Eventually(t, "all controllers hear", func() bool { return heard.Has(r.Conn.Self().String() + ": here") })
-	for _, c := range []struct {
-		m    *bustest.Member
-		want string
-	}{{join(cx, pemRoot), "permissions violation"}, {join(cr, ""), "certificate"}} {
-		bustest.Eventually(t, "it tells "+c.want, func() bool {
-			list := c.m.Conn.Servers()
-			return len(list) == 1 && !list[0].Connected && strings.Contains(strings.ToLower(list[0].Problem), c.want) && !strings.Contains(list[0].Problem, "secret")
-		})
-	}
 }
 
 // two is a router and a controller, joined by so many controllers' servers.

@@ -98,7 +98,7 @@ func (o *outbox) set(open bool) {
 type path struct {
 	c     *Conn
 	name  string
-	dial  func(context.Context) (net.Conn, error) // nil: the cluster outside
+	dial  func(context.Context) (net.Conn, error)
 	out   outbox
 	again chan struct{} // do not wait longer
 	stop  context.CancelFunc
@@ -205,25 +205,16 @@ func (p *path) session(ctx context.Context) error {
 		}),
 	}
 	cred := c.cfg.Credentials()
-	url := "nats://bus"
-	if p.dial == nil {
-		more, at, err := c.cfg.Outside.options(cred)
-		if err != nil {
-			return err
-		}
-		url, opts = at, append(opts, more...)
-	} else {
-		conn, err := p.dial(ctx)
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		stop := context.AfterFunc(ctx, func() { conn.Close() })
-		defer stop()
-		// The user is the role that is asked for; the certificate has to allow it.
-		opts = append(opts, nats.UserInfo(string(c.self.Role), ""), nats.InProcessServer(dialed(func() (net.Conn, error) { return conn, nil })))
+	conn, err := p.dial(ctx)
+	if err != nil {
+		return err
 	}
-	n, err := nats.Connect(url, opts...)
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	// The user is the role that is asked for; the certificate has to allow it.
+	opts = append(opts, nats.UserInfo(string(c.self.Role), ""), nats.InProcessServer(dialed(func() (net.Conn, error) { return conn, nil })))
+	n, err := nats.Connect("nats://bus", opts...)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}

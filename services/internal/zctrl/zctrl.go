@@ -98,8 +98,6 @@ type Config struct {
 	Metrics string
 	// Port is where browsers and the bus reach the zone's controllers; 0: 443.
 	Port uint16
-	// Outside is a cluster that is used for the bus; nil: the controllers are it.
-	Outside *bus.Outside
 	// Health is told how the controller is, in a word and a line, when that changes;
 	// it does not wait. nil: nobody is.
 	Health func(status, detail string)

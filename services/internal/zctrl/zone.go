@@ -137,11 +137,7 @@ func (s *Server) newZone(first link.Credentials, view bus.Zone) (*zone, error) {
 	if z.hub, err = hub.New(hub.Config{Credentials: credentials, Log: s.log}, view); err != nil {
 		return nil, err
 	}
-	cfg := bus.Config{Credentials: credentials, Outside: s.cfg.Outside, Port: s.cfg.Port, Log: s.log}
-	if s.cfg.Outside == nil {
-		cfg.Local = z.hub.Dial
-	}
-	if z.conn, err = bus.New(cfg, view); err != nil {
+	if z.conn, err = bus.New(bus.Config{Credentials: credentials, Local: z.hub.Dial, Port: s.cfg.Port, Log: s.log}, view); err != nil {
 		return nil, err
 	}
 	z.self = z.conn.Self()
