@@ -1,6 +1,8 @@
 package load
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -58,11 +60,20 @@ func TestHistogram(t *testing.T) {
 	}
 }
 
-// Keys that are none are refused.
-func TestParseKey(t *testing.T) {
-	for _, bad := range [][]byte{nil, []byte("x")} {
-		if _, err := ParseKey(bad); err == nil {
-			t.Errorf("%q was taken", bad)
+// Keys and certificates that are none are refused, with the file's name.
+func TestReadKey(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key.pem")
+	for name, text := range map[string]string{
+		"nothing": "", "no PEM": "x", "no key": "-----BEGIN PRIVATE KEY-----\neA==\n-----END PRIVATE KEY-----\n",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadKey(file); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := NewClient(file); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s as a certificate: %v", name, err)
 		}
 	}
 	if _, err := ParseLiveKit("http://x", "nocolon", "r", nil); err == nil {

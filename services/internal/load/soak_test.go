@@ -2,14 +2,10 @@ package load_test
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -22,7 +18,6 @@ import (
 	"github.com/parley-meet/parley/services/internal/labtest"
 	"github.com/parley-meet/parley/services/internal/load"
 	"github.com/parley-meet/parley/services/internal/mmr"
-	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
 // sample is what a process holds after a garbage collection.
@@ -133,25 +128,17 @@ func router(t *testing.T) load.Door {
 			t.Error(err)
 		}
 	})
-	cert, err := os.ReadFile(at("cert.pem"))
+	key, err := load.ReadKey(at("tickets.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := os.ReadFile(at("tickets.pem"))
+	client, err := load.NewClient(at("cert.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, _ := pem.Decode(key)
-	private, err := load.ParseKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(cert)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}, Timeout: time.Minute}
 	t.Cleanup(client.CloseIdleConnections)
 	p := &load.Parley{
-		Base: "https://" + cfg.HTTPS.String(), HTTP: client, Key: ticket.Key{ID: load.KeyID, Private: private},
+		Base: "https://" + cfg.HTTPS.String(), HTTP: client, Key: key,
 		Issuer: cfg.Issuer, Zone: cfg.Zone, Meeting: "soak",
 	}
 	return load.Door{URL: p.Base, HTTP: client, Ticket: p.Tickets}

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -17,22 +18,50 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
 // KeyID names the key of a trial.
 const KeyID = "load"
 
-// ParseKey reads an Ed25519 key (PKCS #8).
-func ParseKey(der []byte) (ed25519.PrivateKey, error) {
-	k, err := x509.ParsePKCS8PrivateKey(der)
+// ReadKey reads the key with which a trial's tickets are signed, from a file in PEM
+// (PKCS #8, Ed25519).
+func ReadKey(file string) (ticket.Key, error) {
+	b, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return ticket.Key{}, err
+	}
+	block, _ := pem.Decode(b)
+	if block == nil {
+		return ticket.Key{}, fmt.Errorf("%s: no PEM in it", file)
+	}
+	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return ticket.Key{}, fmt.Errorf("%s: %w", file, err)
 	}
 	key, ok := k.(ed25519.PrivateKey)
 	if !ok {
-		return nil, fmt.Errorf("a key of type %T, want Ed25519", k)
+		return ticket.Key{}, fmt.Errorf("%s: a key of type %T, want Ed25519", file, k)
 	}
-	return key, nil
+	return ticket.Key{ID: KeyID, Private: key}, nil
+}
+
+// NewClient returns a client that trusts the certificates of a file, PEM; "": those
+// that the system does.
+func NewClient(ca string) (*http.Client, error) {
+	t := &http.Transport{MaxIdleConnsPerHost: 16, TLSClientConfig: &tls.Config{}}
+	if ca != "" {
+		b, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, err
+		}
+		t.TLSClientConfig.RootCAs = x509.NewCertPool()
+		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(b) {
+			return nil, fmt.Errorf("%s: no certificate in it; want PEM", ca)
+		}
+	}
+	return &http.Client{Timeout: time.Minute, Transport: t}, nil
 }
 
 // ParseLiveKit takes KEY:SECRET.

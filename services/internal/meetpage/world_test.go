@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
@@ -61,16 +60,10 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.stop = w.router()
-	key, err := os.ReadFile(w.at("tickets.pem"))
-	if err != nil {
+	var err error
+	if w.key, err = load.ReadKey(w.at("tickets.pem")); err != nil {
 		t.Fatal(err)
 	}
-	block, _ := pem.Decode(key)
-	private, err := load.ParseKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.key = ticket.Key{ID: load.KeyID, Private: private}
 	w.mendLinks()
 	page := New(Config{Log: quiet(), Portal: func() string { return testIssuer }, Origins: func() []string { return []string{w.also.URL} }})
 	proxy := &httputil.ReverseProxy{

@@ -2,10 +2,7 @@ package mmr
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -17,7 +14,6 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/labtest"
 	"github.com/parley-meet/parley/services/internal/load"
-	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
 // start runs a router as command trial does.
@@ -67,26 +63,18 @@ func startAt(t *testing.T, media, https netip.AddrPort, do func(func() error) er
 			t.Error(err)
 		}
 	})
-	cert, err := os.ReadFile(at("cert.pem"))
+	key, err := load.ReadKey(at("tickets.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(cert)
-	key, err := os.ReadFile(at("tickets.pem"))
+	client, err := load.NewClient(at("cert.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, _ := pem.Decode(key)
-	private, err := load.ParseKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}, Timeout: time.Minute}
 	t.Cleanup(client.CloseIdleConnections)
 	return &load.Parley{
 		Base: "https://" + cfg.HTTPS.String(), HTTP: client,
-		Key:    ticket.Key{ID: load.KeyID, Private: private},
+		Key:    key,
 		Issuer: cfg.Issuer, Zone: cfg.Zone, Meeting: "m",
 	}, s
 }

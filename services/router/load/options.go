@@ -1,9 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,7 +14,6 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/load"
 	"github.com/parley-meet/parley/services/internal/look"
-	"github.com/parley-meet/parley/services/internal/ticket"
 )
 
 // options are the flags.
@@ -148,18 +144,11 @@ func (o *options) words() *look.Words {
 
 // client trusts what -ca says.
 func (o *options) client() (*http.Client, error) {
-	t := &http.Transport{MaxIdleConnsPerHost: 16, TLSClientConfig: &tls.Config{}}
-	if o.ca != "" {
-		b, err := os.ReadFile(o.ca)
-		if err != nil {
-			return nil, fmt.Errorf("-ca: %w", err)
-		}
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(b) {
-			return nil, fmt.Errorf("-ca %s: no certificate in it; want PEM", o.ca)
-		}
+	c, err := load.NewClient(o.ca)
+	if err != nil {
+		return nil, fmt.Errorf("-ca: %w", err)
 	}
-	return &http.Client{Timeout: time.Minute, Transport: t}, nil
+	return c, nil
 }
 
 // here is the address with which this machine reaches the server.
@@ -187,19 +176,11 @@ func (o *options) here() (netip.Addr, error) {
 
 // key signs tickets.
 func (o *options) key(client *http.Client) (*load.Parley, error) {
-	b, err := os.ReadFile(o.ticketKey)
+	key, err := load.ReadKey(o.ticketKey)
 	if err != nil {
 		return nil, fmt.Errorf("-ticket-key: %w", err)
 	}
-	block, _ := pem.Decode(b)
-	if block == nil {
-		return nil, fmt.Errorf("-ticket-key %s: no PEM in it", o.ticketKey)
-	}
-	key, err := load.ParseKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("-ticket-key %s: %w", o.ticketKey, err)
-	}
-	return &load.Parley{Base: o.url, HTTP: client, Key: ticket.Key{ID: load.KeyID, Private: key}, Issuer: o.issuer, Zone: o.zone, Meeting: o.meeting}, nil
+	return &load.Parley{Base: o.url, HTTP: client, Key: key, Issuer: o.issuer, Zone: o.zone, Meeting: o.meeting}, nil
 }
 
 // target is what is put under Work A.
