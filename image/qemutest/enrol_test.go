@@ -126,6 +126,10 @@ func enrol(t *testing.T, program string) {
 	boris.sees("Anna")
 	anna.hears()
 	boris.hears()
+	// What Prometheus is told, and who is in the meeting.
+	console.wants(http.MethodGet, "/api/v1/services/mmr/metrics", "", http.StatusOK, "\nparley_router_participants 2\n")
+	console.wants(http.MethodGet, "/api/v1/services/zctrl/metrics", "", http.StatusOK, "\nparley_zctrl_pages 2\n")
+	console.wants(http.MethodGet, "/api/v1/meetings", "", http.StatusOK, m.ID)
 	owner.monitored("two people", func(a appliance) bool { return a.Status.Meetings == 1 && a.Status.Participants == 2 })
 
 	c.process.Kill()

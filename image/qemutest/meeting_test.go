@@ -3,18 +3,23 @@ package qemutest_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/parley-meet/parley/image/qemutest"
 	"github.com/parley-meet/parley/internal/judge"
@@ -32,11 +37,13 @@ const (
 const (
 	insideEnv = "PARLEY_MEETING_ADDRESSES"
 	diskEnv   = "PARLEY_MEETING_DISK"
+	loadEnv   = "PARLEY_MEETING_LOAD" // the program that certifies a machine
 )
 
 // Two browsers outside meet through the booted appliance and its own firewall: on
 // a trial meeting that was made over the serial line, by one address and by two.
-// Each decodes the other's picture and hears sound.
+// Each decodes the other's picture and hears sound. The load test, which goes by the
+// same link, comes to a verdict about the machine.
 func TestMeeting(t *testing.T) {
 	if addresses := os.Getenv(insideEnv); addresses != "" {
 		meet(t, addresses)
@@ -44,9 +51,12 @@ func TestMeeting(t *testing.T) {
 	}
 	needOutside(t)
 	disk := realDisk(t)
+	judge.Need(t, "go")
+	load := filepath.Join(t.TempDir(), "load")
+	judge.Run(t, "go", "-C", root, "build", "-o", load, "./services/router/load")
 	for _, addresses := range []string{"1", "2"} {
 		t.Run(addresses+" addresses", func(t *testing.T) {
-			ownNetwork(t, "^TestMeeting$", insideEnv+"="+addresses, diskEnv+"="+disk)
+			ownNetwork(t, "^TestMeeting$", insideEnv+"="+addresses, diskEnv+"="+disk, loadEnv+"="+load)
 		})
 	}
 }
@@ -90,6 +100,7 @@ func meet(t *testing.T, addresses string) {
 	forwards := []string{
 		"tcp:" + outsideOne + ":443-10.0.2.15:443",
 		"udp:" + outsideOne + ":8801-10.0.2.15:8801",
+		"tcp:" + consoleHost + ":443-10.0.2.15:443",
 	}
 	if addresses == "2" {
 		forwards = []string{
@@ -128,7 +139,32 @@ func meet(t *testing.T, addresses string) {
 	v.wantLog("services", `zctrl .*ready.*mmr .*ready`)
 	boris.do(chromedp.Click(`.controls [data-do="leave"]`))
 	anna.until(`document.querySelectorAll(".tile").length === 1`)
+	if addresses == "1" {
+		// The appliance's own certificate names its own address.
+		certify(t, strings.Replace(made[0], outsideOne, consoleHost, 1))
+	}
 	v.off()
+}
+
+// certify measures how many participants the appliance carries, as its administrator
+// does; in emulation it is not many.
+func certify(t *testing.T, link string) {
+	t.Helper()
+	c, err := tls.Dial("tcp", consoleHost+":443", &tls.Config{InsecureSkipVerify: true}) // it is what is asked for
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.ConnectionState().PeerCertificates[0].Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := judge.Try(t, os.Getenv(loadEnv), "-url", "https://"+consoleHost, "-ca", ca, "-trial", link, "-local", "203.0.113.1",
+		"-most", "3", "-warm", "3s", "-measure", "3s", "-lang", "en")
+	t.Logf("the load test: %s", out)
+	if err != nil || !regexp.MustCompile(`carr(y even|ies) \d+ participants? at 720p`).MatchString(out) {
+		t.Errorf("the load test comes to no verdict: %v", err)
+	}
 }
 
 // outside makes this process's network: an interface with the outside addresses.
@@ -150,7 +186,7 @@ func outside(t *testing.T) {
 	up("lo")
 	up("out1")
 	l := up("out0")
-	for _, a := range []string{"203.0.113.1/24", outsideOne + "/24", outsideTwo + "/24"} {
+	for _, a := range []string{"203.0.113.1/24", outsideOne + "/24", outsideTwo + "/24", consoleHost + "/32"} {
 		addr, err := netlink.ParseAddr(a)
 		if err == nil {
 			err = netlink.AddrAdd(l, addr)
@@ -158,6 +194,11 @@ func outside(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	// The virtual machine takes nothing from its own address.
+	if err := netlink.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST,
+		Dst: netlink.NewIPNet(net.ParseIP(consoleHost)), Src: net.ParseIP("203.0.113.1")}); err != nil {
+		t.Fatal(err)
 	}
 	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP("203.0.113.254")}); err != nil {
 		t.Fatal(err)

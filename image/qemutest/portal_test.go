@@ -130,9 +130,10 @@ func (v *vm) webConsole() {
 
 // consoleAt is the web console, and Content-Type of what it is sent.
 const (
-	consoleAt = "https://10.0.2.15:5480"
-	ofForm    = "application/x-www-form-urlencoded"
-	ofJSON    = "application/json"
+	consoleHost = "10.0.2.15"
+	consoleAt   = "https://" + consoleHost + ":5480"
+	ofForm      = "application/x-www-form-urlencoded"
+	ofJSON      = "application/json"
 )
 
 // administrator logs in to the web console and sets a new password.
