@@ -21,6 +21,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/sfu/whip"
 	"github.com/parley-meet/parley/services/internal/sfu/wire"
 	"github.com/parley-meet/parley/services/internal/signal"
+	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
 // Bounds of the TCP port.
@@ -136,7 +137,7 @@ func listen(at netip.AddrPort) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", at, err)
 	}
-	return limit(l, maxConns, maxOfNetwork), nil
+	return throttle.NewLimit(l, throttle.Bounds{All: maxConns, Peer: maxOfNetwork, Four: 24, Six: 64}), nil
 }
 
 // accept takes connections until the listener is closed.

@@ -185,16 +185,16 @@ func Network(a netip.Addr) string {
 	return p.String()
 }
 
-// Peer returns what connections are counted by: the address, and of an IPv6 one so
-// many bits, for within a network addresses are free. What is no address counts as
+// Peer returns what connections are counted by: so many bits of an IPv4 or IPv6
+// address, for within a network addresses are free. What is no address counts as
 // one.
-func Peer(a net.Addr, six int) netip.Prefix {
+func Peer(a net.Addr, four, six int) netip.Prefix {
 	ap, err := netip.ParseAddrPort(a.String())
 	if err != nil {
 		return netip.Prefix{}
 	}
 	ip := ap.Addr().Unmap().WithZone("")
-	bits := ip.BitLen()
+	bits := four
 	if ip.Is6() {
 		bits = six
 	}

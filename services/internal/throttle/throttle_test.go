@@ -246,11 +246,11 @@ func TestPeer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := Peer(a, 64).String(); got != want {
+		if got := Peer(a, 32, 64).String(); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
 		}
 	}
-	if got := Peer(&net.UnixAddr{Name: "x"}, 64); got.IsValid() {
+	if got := Peer(&net.UnixAddr{Name: "x"}, 32, 64); got.IsValid() {
 		t.Errorf("no address: %s", got)
 	}
 }

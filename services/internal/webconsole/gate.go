@@ -129,7 +129,7 @@ func (g *gate) trouble() error {
 // admit counts a connection in, or returns nil.
 func (g *gate) admit(nc net.Conn) *conn {
 	now := time.Now()
-	c := &conn{Conn: nc, g: g, peer: throttle.Peer(nc.RemoteAddr(), 64), host: throttle.Peer(nc.RemoteAddr(), 128), made: now, waits: true, since: now}
+	c := &conn{Conn: nc, g: g, peer: throttle.Peer(nc.RemoteAddr(), 32, 64), host: throttle.Peer(nc.RemoteAddr(), 32, 128), made: now, waits: true, since: now}
 	g.mu.Lock()
 	var victim *conn
 	full := false

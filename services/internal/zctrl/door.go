@@ -116,7 +116,7 @@ func (d *door) comesLocked(peer netip.Prefix, now time.Time) bool {
 // enter counts a connection in, or closes it. Where there are too many the oldest
 // that has shown nothing goes.
 func (d *door) enter(c *net.TCPConn, now time.Time) *guest {
-	g := &guest{TCPConn: c, door: d, peer: throttle.Peer(c.RemoteAddr(), 64)}
+	g := &guest{TCPConn: c, door: d, peer: throttle.Peer(c.RemoteAddr(), 32, 64)}
 	d.mu.Lock()
 	var oldest *guest
 	refused := d.closed

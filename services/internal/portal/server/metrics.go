@@ -15,6 +15,7 @@ import (
 
 	"github.com/parley-meet/parley/services/internal/portal/edge"
 	"github.com/parley-meet/parley/services/internal/portal/store"
+	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
 // metrics are the portal's figures for Prometheus.
@@ -74,7 +75,7 @@ func (m *metrics) gauge(name, help string, f func() float64) {
 }
 
 // connections adds what a listener's bounds turned away.
-func (m *metrics) connections(l *edge.Limit) {
+func (m *metrics) connections(l *throttle.Limit) {
 	m.gauge("connections", "Connections to the listener.", func() float64 { return float64(l.Len()) })
 	for i, bound := range []string{"all", "peer"} {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_portal_connections_refused_total",

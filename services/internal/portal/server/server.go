@@ -21,6 +21,7 @@ import (
 	"github.com/parley-meet/parley/services/internal/portal"
 	"github.com/parley-meet/parley/services/internal/portal/edge"
 	"github.com/parley-meet/parley/services/internal/portal/people"
+	"github.com/parley-meet/parley/services/internal/throttle"
 )
 
 // Limits of the server. A write or a read of a body ends when it makes no
@@ -31,6 +32,8 @@ const (
 	idleTimeout   = 60 * time.Second
 	maxHeader     = 32 << 10 // bytes
 	maxStreams    = 64       // of an HTTP/2 connection at once
+	maxConns      = 20_000
+	maxPeerConns  = 1024 // of an IPv4 address, of an IPv6 /64
 	stopAfter     = 5 * time.Second
 	lookEvery     = 10 * time.Second // for changed certificates and addresses
 )
@@ -71,7 +74,7 @@ func Serve(ctx context.Context, cfg Config, out Out, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	limit := edge.NewLimit(l)
+	limit := throttle.NewLimit(l, throttle.Bounds{All: maxConns, Peer: maxPeerConns, Four: 32, Six: 64})
 	m.connections(limit)
 	m.gauge("links", "Appliances that are linked to this instance.", func() float64 { return float64(p.Live.Links()) })
 	handler := m.watch(edge.Bodies(p), s.cfg.Requests)

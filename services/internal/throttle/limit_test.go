@@ -1,4 +1,4 @@
-package edge
+package throttle
 
 import (
 	"io"
@@ -12,8 +12,7 @@ func TestLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := NewLimit(inner)
-	l.Peer = 2
+	l := NewLimit(inner, Bounds{All: 3, Peer: 2, Four: 32, Six: 64})
 	defer l.Close()
 	accepted := make(chan net.Conn, 10)
 	go func() {

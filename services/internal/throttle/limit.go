@@ -1,26 +1,16 @@
-package edge
+package throttle
 
 import (
 	"net"
 	"net/netip"
 	"sync"
-
-	"github.com/parley-meet/parley/services/internal/throttle"
-)
-
-// Bounds of connections to an instance. A site's appliances and people may share
-// one address behind NAT, so the bound of one is wide; a stranger who fills it
-// keeps out himself alone.
-const (
-	MaxConns     = 20_000
-	MaxPeerConns = 1024 // of an IPv4 address, of an IPv6 /64
 )
 
 // Limit is a listener that closes new connections beyond a bound: the newest is
-// turned away, because those that stand may be appliances' links.
+// turned away, because those that stand may be long-lived and are within the bounds.
 type Limit struct {
 	net.Listener
-	All, Peer int
+	Bounds
 
 	mu      sync.Mutex
 	n       int
@@ -28,9 +18,19 @@ type Limit struct {
 	peers   map[netip.Prefix]int
 }
 
+// Bounds are how many connections may stand. A site may share one address behind
+// NAT, so the bound of a peer is wide; a stranger who fills it keeps out himself
+// alone.
+type Bounds struct {
+	All  int
+	Peer int // of what Peer counts by
+	// Four and Six are the bits by which peers are told apart.
+	Four, Six int
+}
+
 // NewLimit bounds a listener.
-func NewLimit(l net.Listener) *Limit {
-	return &Limit{Listener: l, All: MaxConns, Peer: MaxPeerConns, peers: map[netip.Prefix]int{}}
+func NewLimit(l net.Listener, b Bounds) *Limit {
+	return &Limit{Listener: l, Bounds: b, peers: map[netip.Prefix]int{}}
 }
 
 // Accept returns the next connection that is within the bounds.
@@ -40,7 +40,7 @@ func (l *Limit) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		p := throttle.Peer(c.RemoteAddr(), 64)
+		p := Peer(c.RemoteAddr(), l.Four, l.Six)
 		if l.enter(p) {
 			return &limited{Conn: c, l: l, peer: p}, nil
 		}
@@ -67,10 +67,10 @@ func (l *Limit) enter(p netip.Prefix) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.n >= l.All:
+	case l.n >= l.Bounds.All:
 		l.refused[0]++
 		return false
-	case l.peers[p] >= l.Peer:
+	case l.peers[p] >= l.Bounds.Peer:
 		l.refused[1]++
 		return false
 	}
