@@ -1,5 +1,6 @@
 // Package throttle slows down whoever guesses passwords, and never locks
-// anybody out. It is pure: the time comes in as an argument.
+// anybody out. That is pure: the time comes in as an argument. Limit bounds
+// connections.
 //
 // Delay is the growing wait after failures in a row. Table keeps it for many
 // callers, in bounded memory. Bucket bounds all failures of one account, for
